@@ -1,0 +1,20 @@
+//! imagehub: the `imagehub.sealos.io/v1` catalogue as an aggregated Kubernetes API server.
+//!
+//! The layers, from the bottom up: [`api`] (pure types and rules), [`storage`] (keys, whole objects,
+//! revisions), [`graph`] (the catalogue in memory as immutable snapshots), [`datapack`] (computed
+//! answers), [`registry`] (the verbs; the one write path), [`controller`] (what keeps the kinds in
+//! step), [`auth`] (who asks), [`kube_api`] (the Kubernetes wire) and [`server`] (listeners). Each
+//! knows only those under it; `tests/it/layers.rs` keeps it so. See `docs/architecture.md`.
+
+pub mod api;
+pub mod auth;
+pub mod cli;
+pub mod clock;
+pub mod controller;
+pub mod datapack;
+pub mod error;
+pub mod graph;
+pub mod kube_api;
+pub mod registry;
+pub mod server;
+pub mod storage;
