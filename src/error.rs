@@ -148,6 +148,13 @@ pub enum Error {
         /// What is wrong, never empty.
         fields: Vec<FieldError>,
     },
+    /// 422 for the options of a request, as kube's `ListOptions` and `DeleteOptions` are refused.
+    InvalidOptions {
+        /// `ListOptions`, `DeleteOptions` and so on.
+        kind: &'static str,
+        /// What is wrong, never empty.
+        fields: Vec<FieldError>,
+    },
     /// 429: a queue is full; nothing was done.
     TooManyRequests(String),
     /// 503: not now; nothing was done.
@@ -193,7 +200,7 @@ impl Error {
             Self::Expired { .. } => 410,
             Self::TooLarge(_) => 413,
             Self::UnsupportedMediaType(_) => 415,
-            Self::Invalid { .. } => 422,
+            Self::Invalid { .. } | Self::InvalidOptions { .. } => 422,
             Self::TooManyRequests(_) => 429,
             Self::Internal(_) => 500,
             Self::Unavailable(_) => 503,
@@ -217,7 +224,7 @@ impl Error {
             Self::Expired { .. } => "Expired",
             Self::TooLarge(_) => "RequestEntityTooLarge",
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
-            Self::Invalid { .. } => "Invalid",
+            Self::Invalid { .. } | Self::InvalidOptions { .. } => "Invalid",
             Self::TooManyRequests(_) => "TooManyRequests",
             Self::Internal(_) => "InternalError",
             Self::Unavailable(_) => "ServiceUnavailable",
@@ -250,16 +257,12 @@ impl Error {
             }
             Self::Invalid { kind, name, fields } => {
                 about(Some(*kind), name, false);
-                details.causes = Some(
-                    fields
-                        .iter()
-                        .map(|f| StatusCause {
-                            field: Some(f.field.clone()),
-                            message: Some(f.message.clone()),
-                            reason: Some(f.reason.as_str().to_owned()),
-                        })
-                        .collect(),
-                );
+                details.causes = Some(causes(fields));
+            }
+            Self::InvalidOptions { kind, fields } => {
+                details.group = Some("meta.k8s.io".to_owned());
+                details.kind = Some((*kind).to_owned());
+                details.causes = Some(causes(fields));
             }
             Self::Expired { continue_token: token, .. } => continue_token.clone_from(token),
             Self::ResourceVersionTooLarge { .. } => {
@@ -285,6 +288,28 @@ impl Error {
     }
 }
 
+fn causes(fields: &[FieldError]) -> Vec<StatusCause> {
+    fields
+        .iter()
+        .map(|f| StatusCause {
+            field: Some(f.field.clone()),
+            message: Some(f.message.clone()),
+            reason: Some(f.reason.as_str().to_owned()),
+        })
+        .collect()
+}
+
+fn write_fields(f: &mut fmt::Formatter<'_>, fields: &[FieldError]) -> fmt::Result {
+    if let [one] = fields {
+        return write!(f, "{one}");
+    }
+    f.write_str("[")?;
+    for (i, field) in fields.iter().enumerate() {
+        write!(f, "{}{field}", if i == 0 { "" } else { ", " })?;
+    }
+    f.write_str("]")
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -307,16 +332,11 @@ impl fmt::Display for Error {
             }
             Self::Invalid { kind, name, fields } => {
                 write!(f, "{}.{GROUP} {name:?} is invalid: ", kind.name())?;
-                match fields.as_slice() {
-                    [one] => write!(f, "{one}"),
-                    many => {
-                        f.write_str("[")?;
-                        for (i, field) in many.iter().enumerate() {
-                            write!(f, "{}{field}", if i == 0 { "" } else { ", " })?;
-                        }
-                        f.write_str("]")
-                    }
-                }
+                write_fields(f, fields)
+            }
+            Self::InvalidOptions { kind, fields } => {
+                write!(f, "{kind}.meta.k8s.io \"\" is invalid: ")?;
+                write_fields(f, fields)
             }
             Self::ResourceVersionTooLarge { asked, current } => {
                 write!(f, "Too large resource version: {asked}, current: {current}")

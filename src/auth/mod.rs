@@ -1,1 +1,7 @@
-//! Not written yet.
+//! Who asks, and what they may see and do.
+
+mod caller;
+mod rules;
+
+pub use caller::Caller;
+pub use rules::{Attributes, Verb, authorize};

@@ -1,1 +1,204 @@
-//! Not written yet.
+//! The whole catalogue in memory, as immutable snapshots. One task, the [`Writer`], applies the
+//! storage's commits in order of revision, publishes a snapshot, and then wakes those who wait: whoever
+//! is woken for a revision sees a snapshot that has it. [`Visible`] is the only public reader.
+
+mod event;
+mod record;
+mod set;
+mod snapshot;
+mod visible;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::watch;
+
+use crate::api::Kind;
+use crate::storage::{Commit, ReadError, Storage};
+pub use crate::storage::{Key, Revision};
+
+pub use event::{ENCODINGS, Event};
+pub use record::{
+    Damaged, Digest, Envelope, Field, Head, ImageHead, OrganizationHead, Owner, PackHead, Record, RepositoryHead,
+    encode, organization_of,
+};
+pub use set::Set;
+use snapshot::Snapshot;
+pub use visible::{Query, Sight, Visible, selects};
+
+/// How much history is kept in memory, for watches to resume and lists to go on.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    /// At most so long.
+    pub age: Duration,
+    /// At most so many bytes of versions that are no longer current.
+    pub bytes: usize,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { age: Duration::from_secs(5 * 60), bytes: 150_000_000 }
+    }
+}
+
+/// Why the graph can't be filled, or can't go on.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum GraphError {
+    /// The storage can't be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A record in it can't be.
+    #[error("{0}; nothing was changed; restore a copy of the data, or take the record out")]
+    Damaged(#[from] Damaged),
+    /// The storage's watch ended.
+    #[error("the storage's watch ended")]
+    Ended,
+}
+
+/// The catalogue.
+#[derive(Debug)]
+pub struct Graph {
+    current: ArcSwap<Snapshot>,
+    /// The revision published, for those who wait for their own write.
+    published: watch::Sender<Revision>,
+    /// The same, but only moved when an object of the kind changes, for watchers.
+    changed: [watch::Sender<Revision>; Kind::ALL.len()],
+}
+
+/// The one who writes the graph.
+pub struct Writer {
+    graph: Arc<Graph>,
+    window: Window,
+    commits: BoxStream<'static, Result<Vec<Commit>, ReadError>>,
+}
+
+impl Graph {
+    /// Fills a graph with all that `storage` has. The graph is complete when this returns; it goes on
+    /// only while the writer runs.
+    ///
+    /// # Errors
+    /// The storage or a record in it can't be read.
+    pub async fn open(storage: &dyn Storage, window: Window) -> Result<(Arc<Self>, Writer), GraphError> {
+        let target = storage.current().await?;
+        let state = storage.state().await?;
+        let mut snapshot = Snapshot::default();
+        let at_ms = state.commits.last().map_or(0, |c| c.at_ms);
+        for (commit, record) in decode_all(state.commits)? {
+            snapshot.apply(commit.key, commit.revision, commit.at_ms, record, false);
+        }
+        snapshot.revision = state.revision;
+        snapshot.floor = state.revision;
+        snapshot.public_sight_since = Revision::default();
+        snapshot.at_ms = at_ms;
+        let graph = Arc::new(Self {
+            published: watch::Sender::new(state.revision),
+            changed: std::array::from_fn(|_| watch::Sender::new(state.revision)),
+            current: ArcSwap::from_pointee(snapshot),
+        });
+        let mut writer = Writer { graph: Arc::clone(&graph), window, commits: storage.watch(state.revision) };
+        while graph.revision() < target {
+            writer.step().await?;
+        }
+        Ok((graph, writer))
+    }
+
+    /// The highest revision that is published.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.current.load().revision
+    }
+
+    /// What whoever has `sight` sees now.
+    #[must_use]
+    pub fn visible(&self, sight: Sight) -> Visible {
+        Visible::new(self.current.load_full(), sight)
+    }
+
+    /// Waits until `revision` is published. Never returns if the writer has ended: then the process ends, too.
+    pub async fn reached(&self, revision: Revision) {
+        let mut published = self.published.subscribe();
+        // The sender lives as long as self.
+        let _ = published.wait_for(|now| *now >= revision).await;
+    }
+
+    /// Tells of changes of `kind`: the value is the revision of the last one published.
+    #[must_use]
+    pub fn changes(&self, kind: Kind) -> watch::Receiver<Revision> {
+        self.changed[kind as usize].subscribe()
+    }
+
+    /// Tells of every change.
+    #[must_use]
+    pub fn all_changes(&self) -> watch::Receiver<Revision> {
+        self.published.subscribe()
+    }
+}
+
+impl Writer {
+    /// Applies what the storage brings, for ever. A critical task.
+    ///
+    /// # Errors
+    /// The storage's watch ended, or brought what can't be read.
+    pub async fn run(mut self) -> GraphError {
+        loop {
+            if let Err(error) = self.step().await {
+                return error;
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), GraphError> {
+        let commits = self.commits.next().await.ok_or(GraphError::Ended)??;
+        let mut snapshot = Snapshot::clone(&self.graph.current.load());
+        let mut changed = [None; Kind::ALL.len()];
+        for (commit, record) in decode_all(commits)? {
+            changed[commit.key.kind as usize] = Some(commit.revision);
+            snapshot.apply(commit.key, commit.revision, commit.at_ms, record, true);
+        }
+        let age = i64::try_from(self.window.age.as_millis()).unwrap_or(i64::MAX);
+        let horizon = snapshot.at_ms.saturating_sub(age);
+        snapshot.trim(self.window.bytes, horizon);
+        let revision = snapshot.revision;
+        self.graph.current.store(Arc::new(snapshot));
+        // First the kinds: whoever reads its own write may look at once for the event of it.
+        for (sender, revision) in self.graph.changed.iter().zip(changed) {
+            if let Some(revision) = revision {
+                sender.send_replace(revision);
+            }
+        }
+        self.graph.published.send_replace(revision);
+        Ok(())
+    }
+}
+
+/// From so many records on they are decoded on all cores.
+const PARALLEL: usize = 4096;
+
+fn decode_all(commits: Vec<Commit>) -> Result<Vec<(Commit, Option<Record>)>, Damaged> {
+    fn decode(mut commit: Commit) -> Result<(Commit, Option<Record>), Damaged> {
+        let value = commit.value.take();
+        let record = value.map(|v| Record::decode(commit.key.clone(), commit.revision, &v)).transpose()?;
+        Ok((commit, record))
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    if commits.len() < PARALLEL || threads == 1 {
+        return commits.into_iter().map(decode).collect();
+    }
+    let size = commits.len().div_ceil(threads);
+    let mut rest = commits.into_iter();
+    let chunks: Vec<Vec<Commit>> = (0..threads).map(|_| rest.by_ref().take(size).collect()).collect();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = chunks
+            .into_iter()
+            .map(|chunk| scope.spawn(|| chunk.into_iter().map(decode).collect::<Result<Vec<_>, _>>()))
+            .collect();
+        let mut all = Vec::new();
+        for thread in threads {
+            all.extend(thread.join().expect("decoding does not panic")?);
+        }
+        Ok(all)
+    })
+}

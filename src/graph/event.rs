@@ -1,0 +1,65 @@
+//! The log of what happened, one for all watchers.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::record::Record;
+use super::snapshot::Version;
+use crate::storage::{Key, Revision};
+
+/// One commit, as watchers are told of it.
+#[derive(Debug)]
+pub struct Event {
+    /// Its revision: the version of the object in it.
+    pub revision: Revision,
+    /// The store's time of it, milliseconds since 1970.
+    pub at_ms: i64,
+    /// What it is about.
+    pub key: Key,
+    /// The event of the same kind before this one: whoever has seen that has missed nothing.
+    pub previous: Revision,
+    /// The object before, if it was there.
+    pub old: Option<Arc<Record>>,
+    pub(super) version: Arc<Version>,
+    encoded: [OnceLock<Bytes>; ENCODINGS],
+}
+
+/// How many encodings of an event are kept: each form for each sight.
+pub const ENCODINGS: usize = 4;
+
+impl Event {
+    pub(super) fn new(
+        revision: Revision,
+        at_ms: i64,
+        key: Key,
+        previous: Revision,
+        old: Option<Arc<Record>>,
+        version: Arc<Version>,
+    ) -> Self {
+        Self { revision, at_ms, key, previous, old, version, encoded: Default::default() }
+    }
+
+    /// The object after, if it is there.
+    #[must_use]
+    pub fn new_record(&self) -> Option<&Arc<Record>> {
+        self.version.record.as_ref()
+    }
+
+    /// The object that watchers are sent: the new one, or the last one that was.
+    #[must_use]
+    pub fn record(&self) -> Option<&Arc<Record>> {
+        self.new_record().or(self.old.as_ref())
+    }
+
+    /// What the window's budget counts for it: the old version that only the log keeps, and itself.
+    pub(super) fn weight(&self) -> usize {
+        const OVERHEAD: usize = 256;
+        self.old.as_ref().map_or(0, |old| old.weight()) + OVERHEAD
+    }
+
+    /// The event's bytes in encoding `which` (below [`ENCODINGS`]), made once for all watchers.
+    pub fn encoded(&self, which: usize, make: impl FnOnce() -> Bytes) -> Bytes {
+        self.encoded[which].get_or_init(make).clone()
+    }
+}

@@ -1,0 +1,608 @@
+//! The catalogue at one revision: all objects by name, the indexes over them, and the log of recent
+//! events. Persistent maps: a snapshot is cheap to clone, and never changes once it is published.
+//!
+//! What it keeps true: every index is a function of the objects, moved in the same publication as they
+//! are. Tables and label indexes hold a superset over the window, so that a list at an older revision
+//! finds what has been deleted or relabelled since; whoever reads them verifies each version.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use imbl::{HashMap, OrdMap, OrdSet, Vector};
+use parking_lot::Mutex;
+
+use super::event::Event;
+use super::record::{Record, organization_of};
+use super::set::Set;
+use crate::api::{Grain, Kind, version_order};
+use crate::storage::{Key, Revision};
+
+/// An object, or its absence, from one revision on; behind it what it was before.
+#[derive(Debug)]
+pub struct Version {
+    /// The commit that made it.
+    pub revision: Revision,
+    /// The object; `None` where the commit deleted it.
+    pub record: Option<Arc<Record>>,
+    /// What was before, as far as the window keeps it. Cut, never changed otherwise: a reader at a
+    /// revision within the window doesn't get as far as the cut.
+    older: Mutex<Option<Arc<Version>>>,
+}
+
+impl Version {
+    /// The version that stood at `revision`, if it is kept.
+    fn at(self: &Arc<Self>, revision: Revision) -> Option<Arc<Self>> {
+        let mut version = Arc::clone(self);
+        while version.revision > revision {
+            let older = version.older.lock().clone()?;
+            version = older;
+        }
+        Some(version)
+    }
+}
+
+impl Drop for Version {
+    /// One after the other: a key that is written a thousand times a second has a chain too long for recursion.
+    fn drop(&mut self) {
+        let mut next = self.older.get_mut().take();
+        while let Some(mut version) = next.and_then(Arc::into_inner) {
+            next = version.older.get_mut().take();
+        }
+    }
+}
+
+/// The objects of one kind.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Table {
+    by_name: HashMap<Arc<str>, Arc<Version>>,
+    ordered: OrdMap<Arc<str>, Arc<Version>>,
+    live: usize,
+    labels: HashMap<Arc<str>, HashMap<Arc<str>, Set<Arc<str>>>>,
+}
+
+/// Who claims a `spec.name`: one object, in all but the rarest cases. The first is the oldest.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Claims {
+    #[default]
+    None,
+    One(Arc<Record>),
+    Many(Arc<[Arc<Record>]>),
+}
+
+impl Claims {
+    pub(super) fn as_slice(&self) -> &[Arc<Record>] {
+        match self {
+            Self::None => &[],
+            Self::One(record) => std::slice::from_ref(record),
+            Self::Many(records) => records,
+        }
+    }
+
+    fn first(&self) -> Option<&Arc<Record>> {
+        self.as_slice().first()
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    fn replace(&mut self, key: &Key, new: Option<&Arc<Record>>) {
+        let mut all: Vec<_> = self.as_slice().iter().filter(|r| r.key != *key).cloned().chain(new.cloned()).collect();
+        all.sort_by(|a, b| (a.created(), a.uid()).cmp(&(b.created(), b.uid())));
+        *self = match all.len() {
+            0 => Self::None,
+            1 => Self::One(all.remove(0)),
+            _ => Self::Many(all.into()),
+        };
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct ImageEntry {
+    pub(super) claims: Claims,
+    /// The packs that name it, whether it exists or not.
+    pub(super) packs: Set<Arc<str>>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct RepositoryEntry {
+    pub(super) claims: Claims,
+    /// The images, one a tag, the newest first.
+    pub(super) tags: Arc<Vec<Arc<Record>>>,
+    /// The packs that name an image of it.
+    pub(super) packs: Set<Arc<str>>,
+}
+
+impl RepositoryEntry {
+    /// Whether only managers and administrators see it and its images. So it is also where the
+    /// repository is gone and images are left: they must not come to light while a private repository's
+    /// deletion is under way, nor after one that orphaned them.
+    fn private(&self) -> bool {
+        self.claims.first().and_then(|r| r.repository()).is_none_or(|r| r.private)
+    }
+
+    fn downloads(&self) -> i64 {
+        self.claims.first().map_or(0, |r| r.envelope.download_count)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.tags.is_empty() && self.packs.is_empty()
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct OrganizationEntry {
+    pub(super) claims: Claims,
+    /// The repositories that exist or have images.
+    pub(super) repositories: Set<Arc<str>>,
+}
+
+/// One state of the catalogue.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    pub(super) revision: Revision,
+    pub(super) at_ms: i64,
+    /// All events after this revision are in `log`.
+    pub(super) floor: Revision,
+    pub(super) log: Vector<Arc<Event>>,
+    pub(super) log_bytes: usize,
+    /// Since when those who see only what is public have seen the same repositories and images, but for
+    /// what was created and deleted.
+    pub(super) public_sight_since: Revision,
+    /// The last commit of each kind.
+    pub(super) last_of_kind: [Revision; Kind::ALL.len()],
+    tables: [Table; Kind::ALL.len()],
+    images: HashMap<Arc<str>, ImageEntry>,
+    repositories: HashMap<Arc<str>, RepositoryEntry>,
+    organizations: HashMap<Arc<str>, OrganizationEntry>,
+    dependents: HashMap<Box<str>, Set<Key>>,
+    pack_changed: HashMap<Arc<str>, Revision>,
+    expiries: OrdSet<(i64, Arc<str>)>,
+}
+
+impl Snapshot {
+    fn table(&self, kind: Kind) -> &Table {
+        &self.tables[kind as usize]
+    }
+
+    pub(super) fn live(&self, kind: Kind) -> usize {
+        self.table(kind).live
+    }
+
+    /// The object now.
+    pub(super) fn get(&self, kind: Kind, name: &str) -> Option<&Arc<Record>> {
+        self.table(kind).by_name.get(name)?.record.as_ref()
+    }
+
+    /// The object as it was at `revision`, which must be in the window.
+    pub(super) fn get_at(&self, kind: Kind, name: &str, revision: Revision) -> Option<Arc<Record>> {
+        let newest = self.table(kind).by_name.get(name)?;
+        if newest.revision <= revision {
+            return newest.record.clone();
+        }
+        newest.at(revision)?.record.clone()
+    }
+
+    /// The names of a kind after `after`, in order: a superset of what is and was there over the window.
+    pub(super) fn names<'a>(
+        &'a self,
+        kind: Kind,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<Version>)> + use<'a> {
+        use std::ops::Bound;
+        let from: Bound<Arc<str>> = after.map_or(Bound::Unbounded, |name| Bound::Excluded(name.into()));
+        self.table(kind).ordered.range((from, Bound::Unbounded))
+    }
+
+    /// The names that have, or had within the window, `label` with `value`.
+    pub(super) fn labelled(&self, kind: Kind, label: &str, value: &str) -> Option<&Set<Arc<str>>> {
+        self.table(kind).labels.get(label)?.get(value)
+    }
+
+    /// The values that `label` has, or had within the window, with their names.
+    pub(super) fn label_values(&self, kind: Kind, label: &str) -> Option<&HashMap<Arc<str>, Set<Arc<str>>>> {
+        self.table(kind).labels.get(label)
+    }
+
+    pub(super) fn image(&self, name: &str) -> Option<&ImageEntry> {
+        self.images.get(name)
+    }
+
+    pub(super) fn repository(&self, name: &str) -> Option<&RepositoryEntry> {
+        self.repositories.get(name)
+    }
+
+    pub(super) fn organization(&self, name: &str) -> Option<&OrganizationEntry> {
+        self.organizations.get(name)
+    }
+
+    pub(super) fn dependents(&self, uid: &str) -> Option<&Set<Key>> {
+        self.dependents.get(uid)
+    }
+
+    /// Whether the repository of this name, and its images, are seen by managers and administrators only.
+    pub(super) fn hidden(&self, repository: &str) -> bool {
+        self.repositories.get(repository).is_none_or(RepositoryEntry::private)
+    }
+
+    /// The revision of the last change of what the pack's content is made from.
+    pub(super) fn pack_changed(&self, name: &str) -> Revision {
+        self.pack_changed.get(name).copied().unwrap_or_default()
+    }
+
+    /// When packs go, the earliest first.
+    pub(super) fn expiries(&self) -> &OrdSet<(i64, Arc<str>)> {
+        &self.expiries
+    }
+
+    /// Applies a commit: the object, all indexes, and, if `with_event`, the event log.
+    pub(super) fn apply(&mut self, key: Key, revision: Revision, at_ms: i64, new: Option<Record>, with_event: bool) {
+        debug_assert!(revision > self.revision);
+        let new = new.map(|record| Arc::new(self.intern(record)));
+        let table = &mut self.tables[key.kind as usize];
+        let newest = table.by_name.get(&key.name).cloned();
+        let old = newest.as_ref().and_then(|v| v.record.clone());
+        // The same string as the one that is there already.
+        let name = new.as_ref().or(old.as_ref()).map_or_else(|| Arc::clone(&key.name), |r| Arc::clone(&r.key.name));
+        self.revision = revision;
+        self.at_ms = self.at_ms.max(at_ms);
+        table.live = table.live + usize::from(new.is_some()) - usize::from(old.is_some());
+
+        let version = Arc::new(Version {
+            revision,
+            record: new.clone(),
+            older: Mutex::new(newest.filter(|_| with_event)),
+        });
+        if new.is_some() || with_event {
+            table.by_name.insert(Arc::clone(&name), Arc::clone(&version));
+            table.ordered.insert(Arc::clone(&name), Arc::clone(&version));
+        } else {
+            table.by_name.remove(&name);
+            table.ordered.remove(&name);
+        }
+        if let Some(new) = &new {
+            for (label, value) in new.labels() {
+                table.index_label(label, value, &name);
+            }
+        }
+        if !with_event && let Some(old) = &old {
+            table.unindex_labels(old, &name);
+        }
+
+        self.index_dependents(&key, old.as_deref(), new.as_deref());
+        match key.kind {
+            Kind::Image => self.index_image(&key, old.as_ref(), new.as_ref()),
+            Kind::Repository => self.index_repository(&key, old.as_ref(), new.as_ref()),
+            Kind::Organization => self.index_organization(&key, old.as_ref(), new.as_ref()),
+            Kind::DataPack => self.index_pack(&name, old.as_ref(), new.as_ref()),
+        }
+        if with_event {
+            let previous = std::mem::replace(&mut self.last_of_kind[key.kind as usize], revision);
+            let event = Event::new(revision, self.at_ms, Key { kind: key.kind, name }, previous, old, version);
+            self.log_bytes += event.weight();
+            self.log.push_back(Arc::new(event));
+        } else {
+            self.floor = revision;
+            self.last_of_kind[key.kind as usize] = revision;
+        }
+    }
+
+    /// Drops the oldest events while there are more bytes of them than `budget`, or they are older than
+    /// `horizon_ms`, and with them the versions that only they kept.
+    pub(super) fn trim(&mut self, budget: usize, horizon_ms: i64) {
+        while let Some(event) = self.log.front()
+            && (self.log_bytes > budget || event.at_ms < horizon_ms)
+        {
+            let event = Arc::clone(event);
+            self.log.pop_front();
+            self.log_bytes -= event.weight();
+            self.floor = event.revision;
+            *event.version.older.lock() = None;
+            let table = &mut self.tables[event.key.kind as usize];
+            let newest = table.by_name.get(&event.key.name).cloned();
+            if let Some(old) = &event.old {
+                table.unindex_labels(old, &event.key.name);
+            }
+            if newest.is_some_and(|v| v.revision == event.revision && v.record.is_none()) {
+                table.by_name.remove(&event.key.name);
+                table.ordered.remove(&event.key.name);
+            }
+        }
+    }
+
+    /// Shares the strings that many records have.
+    fn intern(&self, mut record: Record) -> Record {
+        use super::record::Head;
+        if let Some((name, _)) = self.table(record.kind()).by_name.get_key_value(&*record.key.name) {
+            record.key.name = Arc::clone(name);
+        }
+        match &mut record.head {
+            Head::Image(head) => {
+                if let Some((name, _)) = self.images.get_key_value(&*head.name) {
+                    head.name = Arc::clone(name);
+                }
+                if let Some((name, _)) = self.repositories.get_key_value(&*head.repository) {
+                    head.repository = Arc::clone(name);
+                }
+            }
+            Head::Repository(head) => {
+                if let Some((name, _)) = self.repositories.get_key_value(&*head.name) {
+                    head.name = Arc::clone(name);
+                }
+            }
+            Head::Organization(_) => {}
+            Head::DataPack(head) => {
+                for image in &mut head.names {
+                    if let Some((name, _)) = self.images.get_key_value(&**image) {
+                        *image = Arc::clone(name);
+                    }
+                }
+            }
+        }
+        record
+    }
+
+    fn index_dependents(&mut self, key: &Key, old: Option<&Record>, new: Option<&Record>) {
+        let same = |a: &Record, b: &Record| a.owners().map(|o| o.uid).eq(b.owners().map(|o| o.uid));
+        if let (Some(old), Some(new)) = (old, new)
+            && same(old, new)
+        {
+            return;
+        }
+        for owner in old.into_iter().flat_map(Record::owners) {
+            if let Some(set) = self.dependents.get_mut(owner.uid) {
+                set.remove(key);
+                if set.is_empty() {
+                    self.dependents.remove(owner.uid);
+                }
+            }
+        }
+        for owner in new.into_iter().flat_map(Record::owners) {
+            self.dependents.entry(owner.uid.into()).or_default().insert(key.clone());
+        }
+    }
+
+    fn index_image(&mut self, key: &Key, old: Option<&Arc<Record>>, new: Option<&Arc<Record>>) {
+        // spec.name is immutable, but an object can be deleted and made anew under another within one commit's reach.
+        let names = |record: Option<&Arc<Record>>| {
+            record.and_then(|r| r.image()).map(|h| (Arc::clone(&h.name), Arc::clone(&h.repository)))
+        };
+        let (before, after) = (names(old), names(new));
+        if before != after
+            && let Some((name, repository)) = before
+        {
+            self.move_claim(key, &name, &repository, None);
+        }
+        if let Some((name, repository)) = after.or_else(|| names(old)) {
+            self.move_claim(key, &name, &repository, new);
+        }
+    }
+
+    /// Puts `new` in the place of `key` among those who claim the image `name`.
+    fn move_claim(&mut self, key: &Key, name: &Arc<str>, repository: &Arc<str>, new: Option<&Arc<Record>>) {
+        let revision = self.revision;
+        let entry = self.images.entry(Arc::clone(name)).or_default();
+        let before = entry.claims.first().cloned();
+        entry.claims.replace(key, new);
+        let after = entry.claims.first().cloned();
+        let same_content = match (&before, &after) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a.spec_json() == b.spec_json(),
+            (None, None) => true,
+            _ => false,
+        };
+        let packs = (!same_content).then(|| entry.packs.clone());
+        if entry.claims.is_empty() && entry.packs.is_empty() {
+            self.images.remove(name);
+        }
+        for pack in packs.iter().flat_map(Set::iter) {
+            self.pack_changed.insert(Arc::clone(pack), revision);
+        }
+
+        let entry = self.repositories.entry(Arc::clone(repository)).or_default();
+        let had_tags = !entry.tags.is_empty();
+        let same_tags = match (&before, &after) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || same_tag(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        if before.is_some() || after.is_some() {
+            let tags = Arc::make_mut(&mut entry.tags);
+            if let Some(before) = &before
+                && let Some(at) = tags.iter().position(|r| r.revision == before.revision)
+            {
+                tags.remove(at);
+            }
+            if let Some(after) = after {
+                let at = tags.partition_point(|r| newest_first(r, &after) == Ordering::Less);
+                tags.insert(at, after);
+            }
+        }
+        let packs = (!same_tags).then(|| entry.packs.clone());
+        let has_tags = !entry.tags.is_empty();
+        for pack in packs.iter().flat_map(Set::iter) {
+            if self.grain(pack) == Some(Grain::Detail) {
+                self.pack_changed.insert(Arc::clone(pack), revision);
+            }
+        }
+        if had_tags != has_tags {
+            self.index_membership(repository);
+        }
+    }
+
+    fn grain(&self, pack: &str) -> Option<Grain> {
+        Some(self.get(Kind::DataPack, pack)?.pack()?.grain)
+    }
+
+    fn index_repository(&mut self, key: &Key, old: Option<&Arc<Record>>, new: Option<&Arc<Record>>) {
+        let names = |record: Option<&Arc<Record>>| record.and_then(|r| r.repository()).map(|h| Arc::clone(&h.name));
+        let (before, after) = (names(old), names(new));
+        if before != after
+            && let Some(name) = before
+        {
+            self.move_repository_claim(key, &name, None);
+        }
+        if let Some(name) = after.or_else(|| names(old)) {
+            self.move_repository_claim(key, &name, new);
+        }
+    }
+
+    fn move_repository_claim(&mut self, key: &Key, name: &Arc<str>, new: Option<&Arc<Record>>) {
+        let revision = self.revision;
+        let entry = self.repositories.entry(Arc::clone(name)).or_default();
+        let (was_private, downloads, was_there) = (entry.private(), entry.downloads(), !entry.claims.is_empty());
+        entry.claims.replace(key, new);
+        let flipped = was_private != entry.private();
+        let counted = downloads != entry.downloads();
+        let is_there = !entry.claims.is_empty();
+        let packs = (flipped || counted).then(|| entry.packs.clone());
+        if flipped && (!entry.tags.is_empty() || (was_there && is_there)) {
+            self.public_sight_since = revision;
+        }
+        for pack in packs.iter().flat_map(Set::iter) {
+            if flipped || self.grain(pack) != Some(Grain::Base) {
+                self.pack_changed.insert(Arc::clone(pack), revision);
+            }
+        }
+        if was_there != is_there {
+            self.index_membership(name);
+        }
+    }
+
+    /// Puts the repository among its organization's, or takes it out, and drops its entry when nothing is in it.
+    fn index_membership(&mut self, repository: &Arc<str>) {
+        let Some(entry) = self.repositories.get(repository) else { return };
+        let member = !(entry.claims.is_empty() && entry.tags.is_empty());
+        let empty = entry.is_empty();
+        let organization: Arc<str> = organization_of(repository).into();
+        let of = self.organizations.entry(Arc::clone(&organization)).or_default();
+        if member {
+            of.repositories.insert(Arc::clone(repository));
+        } else {
+            of.repositories.remove(repository);
+        }
+        if of.claims.is_empty() && of.repositories.is_empty() {
+            self.organizations.remove(&organization);
+        }
+        if empty {
+            self.repositories.remove(repository);
+        }
+    }
+
+    fn index_organization(&mut self, key: &Key, old: Option<&Arc<Record>>, new: Option<&Arc<Record>>) {
+        for (record, now) in [(old, None), (new, new)] {
+            let Some(name) = record.and_then(|r| r.organization()).map(|h| Arc::clone(&h.name)) else { continue };
+            let entry = self.organizations.entry(Arc::clone(&name)).or_default();
+            entry.claims.replace(key, now);
+            if entry.claims.is_empty() && entry.repositories.is_empty() {
+                self.organizations.remove(&name);
+            }
+        }
+    }
+
+    fn index_pack(&mut self, name: &Arc<str>, old: Option<&Arc<Record>>, new: Option<&Arc<Record>>) {
+        let (before, after) = (old.and_then(|r| r.pack()), new.and_then(|r| r.pack()));
+        if let Some(before) = before {
+            self.expiries.remove(&(before.expires_ms, Arc::clone(name)));
+        }
+        if let Some(after) = after {
+            self.expiries.insert((after.expires_ms, Arc::clone(name)));
+        }
+        if let (Some(before), Some(after)) = (before, after)
+            && before.content == after.content
+        {
+            return;
+        }
+        for image in before.into_iter().flat_map(|pack| &pack.names) {
+            if let Some(entry) = self.images.get_mut(image) {
+                entry.packs.remove(name);
+                if entry.claims.is_empty() && entry.packs.is_empty() {
+                    self.images.remove(image);
+                }
+            }
+            let repository = repository_of(image);
+            if let Some(entry) = self.repositories.get_mut(repository) {
+                entry.packs.remove(name);
+                if entry.is_empty() {
+                    self.repositories.remove(repository);
+                }
+            }
+        }
+        for image in after.into_iter().flat_map(|pack| &pack.names) {
+            self.images.entry(Arc::clone(image)).or_default().packs.insert(Arc::clone(name));
+            let repository = repository_of(image);
+            if let Some(entry) = self.repositories.get_mut(repository) {
+                entry.packs.insert(Arc::clone(name));
+            } else {
+                self.repositories.entry(repository.into()).or_default().packs.insert(Arc::clone(name));
+            }
+        }
+        if after.is_some() {
+            self.pack_changed.insert(Arc::clone(name), self.revision);
+        } else {
+            self.pack_changed.remove(name);
+        }
+    }
+}
+
+impl Table {
+    fn index_label(&mut self, label: &str, value: &str, name: &Arc<str>) {
+        let values = match self.labels.get_mut(label) {
+            Some(values) => values,
+            None => self.labels.entry(label.into()).or_default(),
+        };
+        match values.get_mut(value) {
+            Some(names) => names.insert(Arc::clone(name)),
+            None => values.entry(value.into()).or_default().insert(Arc::clone(name)),
+        }
+    }
+
+    /// Takes out those labels of `old` that no version has that is still kept.
+    fn unindex_labels(&mut self, old: &Record, name: &Arc<str>) {
+        let mut version = self.by_name.get(name).cloned();
+        let mut gone: Vec<_> = old.labels().collect();
+        while let Some(kept) = version
+            && !gone.is_empty()
+        {
+            if let Some(record) = &kept.record {
+                gone.retain(|(label, value)| record.label(label) != Some(value));
+            }
+            version = kept.older.lock().clone();
+        }
+        for (label, value) in gone {
+            let Some(values) = self.labels.get_mut(label) else { continue };
+            let Some(names) = values.get_mut(value) else { continue };
+            names.remove(name);
+            if names.is_empty() {
+                values.remove(value);
+                if values.is_empty() {
+                    self.labels.remove(label);
+                }
+            }
+        }
+    }
+}
+
+/// org/repo of org/repo:tag.
+#[must_use]
+pub(super) fn repository_of(image: &str) -> &str {
+    image.rsplit_once(':').map_or(image, |(repository, _)| repository)
+}
+
+/// Whether a repository's status says the same of two versions of one image.
+fn same_tag(a: &Record, b: &Record) -> bool {
+    use super::record::Field;
+    a.name() == b.name()
+        && a.field(Field::Size) == b.field(Field::Size)
+        && a.field(Field::CreatTime) == b.field(Field::CreatTime)
+}
+
+/// Newest first: the time it was built (unknown is older than any), then version order of the tag, then
+/// the time it was created here, then the name.
+fn newest_first(a: &Record, b: &Record) -> Ordering {
+    let (Some(x), Some(y)) = (a.image(), b.image()) else { return Ordering::Equal };
+    y.built_ms
+        .cmp(&x.built_ms)
+        .then_with(|| version_order(y.tag(), x.tag()))
+        .then_with(|| b.created().cmp(a.created()))
+        .then_with(|| b.name().cmp(a.name()))
+}

@@ -1,0 +1,320 @@
+//! What one caller sees of a snapshot. There is no other way to read one: what is hidden from the caller
+//! is absent here, for every verb and every door.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::event::Event;
+use super::record::Record;
+use super::set::Set;
+use super::snapshot::{Snapshot, repository_of};
+use crate::api::{FieldSelector, Kind, LabelSelector, Operator};
+use crate::storage::{Key, Revision};
+
+/// Which private things a caller sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Sight {
+    /// All: administrators, and the server's own controllers.
+    Everything,
+    /// None.
+    Public,
+}
+
+impl Sight {
+    /// A small number, for caches.
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Self::Everything => 0,
+            Self::Public => 1,
+        }
+    }
+}
+
+/// A snapshot as one caller sees it.
+#[derive(Debug, Clone)]
+pub struct Visible {
+    snapshot: Arc<Snapshot>,
+    sight: Sight,
+}
+
+/// What a list asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'a> {
+    /// The kind.
+    pub kind: Kind,
+    /// Only names after this one.
+    pub after: Option<&'a str>,
+    /// The state at this revision, which must be in the window.
+    pub at: Revision,
+    /// Only what has these labels.
+    pub labels: &'a LabelSelector,
+    /// Only what has these fields.
+    pub fields: &'a FieldSelector,
+}
+
+impl Query<'_> {
+    /// Whether the selectors match `record`.
+    #[must_use]
+    pub fn selects(&self, record: &Record) -> bool {
+        selects(self.labels, self.fields, record)
+    }
+}
+
+/// Whether the selectors match `record`.
+#[must_use]
+pub fn selects(labels: &LabelSelector, fields: &FieldSelector, record: &Record) -> bool {
+    fields.matches(record.name()) && labels.matches(|key| record.label(key))
+}
+
+impl Visible {
+    pub(super) fn new(snapshot: Arc<Snapshot>, sight: Sight) -> Self {
+        Self { snapshot, sight }
+    }
+
+    /// Whose view it is.
+    #[must_use]
+    pub fn sight(&self) -> Sight {
+        self.sight
+    }
+
+    /// The revision of the snapshot.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.snapshot.revision
+    }
+
+    /// The store's time of its last commit, milliseconds since 1970.
+    #[must_use]
+    pub fn at_ms(&self) -> i64 {
+        self.snapshot.at_ms
+    }
+
+    /// The oldest revision that lists and watches can start at.
+    #[must_use]
+    pub fn floor(&self) -> Revision {
+        self.snapshot.floor
+    }
+
+    /// How many events the window holds, and about how many bytes they keep.
+    #[must_use]
+    pub fn window_size(&self) -> (usize, usize) {
+        (self.snapshot.log.len(), self.snapshot.log_bytes)
+    }
+
+    /// How many objects of `kind` there are, whoever may see them: for the operator's metrics.
+    #[must_use]
+    pub fn stored(&self, kind: Kind) -> usize {
+        self.snapshot.live(kind)
+    }
+
+    /// Watches from before this revision must begin anew: what this caller sees has changed since in
+    /// ways that events don't tell of.
+    #[must_use]
+    pub fn sight_since(&self, kind: Kind) -> Revision {
+        match (self.sight, kind) {
+            (Sight::Public, Kind::Image | Kind::Repository) => self.snapshot.public_sight_since,
+            _ => Revision::default(),
+        }
+    }
+
+    /// Whether the caller sees this version of an object.
+    #[must_use]
+    pub fn sees(&self, record: &Record) -> bool {
+        if self.sight == Sight::Everything {
+            return true;
+        }
+        if let Some(image) = record.image() {
+            return !self.snapshot.hidden(&image.repository);
+        }
+        record.repository().is_none_or(|repository| !repository.private)
+    }
+
+    /// The object now.
+    #[must_use]
+    pub fn get(&self, kind: Kind, name: &str) -> Option<&Arc<Record>> {
+        self.snapshot.get(kind, name).filter(|record| self.sees(record))
+    }
+
+    /// The oldest image that has this full name.
+    #[must_use]
+    pub fn image(&self, name: &str) -> Option<&Arc<Record>> {
+        self.image_claims(name).first()
+    }
+
+    /// All images that have this full name, the oldest first: one, but for races and old data.
+    #[must_use]
+    pub fn image_claims(&self, name: &str) -> &[Arc<Record>] {
+        if self.sight != Sight::Everything && self.snapshot.hidden(repository_of(name)) {
+            return &[];
+        }
+        self.snapshot.image(name).map_or(&[], |entry| entry.claims.as_slice())
+    }
+
+    /// The oldest repository that has this full name.
+    #[must_use]
+    pub fn repository(&self, name: &str) -> Option<&Arc<Record>> {
+        let record = self.snapshot.repository(name)?.claims.as_slice().first()?;
+        self.sees(record).then_some(record)
+    }
+
+    /// The oldest organization that has this name.
+    #[must_use]
+    pub fn organization(&self, name: &str) -> Option<&Arc<Record>> {
+        self.snapshot.organization(name)?.claims.as_slice().first()
+    }
+
+    /// The images of the repository of this full name, one a tag, the newest first.
+    #[must_use]
+    pub fn tags(&self, repository: &str) -> &[Arc<Record>] {
+        match self.snapshot.repository(repository) {
+            Some(entry) if self.sight == Sight::Everything || !self.snapshot.hidden(repository) => &entry.tags,
+            _ => &[],
+        }
+    }
+
+    /// The full names of the repositories of an organization, in order.
+    pub fn repositories(&self, organization: &str) -> impl Iterator<Item = &Arc<str>> {
+        let all = self.snapshot.organization(organization).map(|entry| &entry.repositories);
+        all.into_iter().flat_map(Set::iter).filter(|name| self.repository(name).is_some())
+    }
+
+    /// Whether anything of the organization is left: a repository, or an image.
+    #[must_use]
+    pub fn organization_has_content(&self, organization: &str) -> bool {
+        self.snapshot.organization(organization).is_some_and(|entry| !entry.repositories.is_empty())
+    }
+
+    /// Who names the object of this uid as its owner. For the controllers, which see everything.
+    pub fn dependents(&self, uid: &str) -> impl Iterator<Item = &Key> {
+        self.snapshot.dependents(uid).into_iter().flat_map(Set::iter)
+    }
+
+    /// The packs that name the image of this full name.
+    pub fn packs_of_image(&self, name: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.snapshot.image(name).into_iter().flat_map(|entry| entry.packs.iter())
+    }
+
+    /// The packs that name an image of the repository of this full name.
+    pub fn packs_of_repository(&self, name: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.snapshot.repository(name).into_iter().flat_map(|entry| entry.packs.iter())
+    }
+
+    /// The revision of the last change of what the pack's content is made from.
+    #[must_use]
+    pub fn pack_changed(&self, name: &str) -> Revision {
+        self.snapshot.pack_changed(name)
+    }
+
+    /// When packs go (the store's time in ms), the earliest first.
+    pub fn expiries(&self) -> impl Iterator<Item = (i64, &Arc<str>)> {
+        self.snapshot.expiries().iter().map(|(at, name)| (*at, name))
+    }
+
+    /// The objects that `query` asks for, in order of name. Whoever asks for an older revision checks
+    /// that it is not below the [`floor`](Self::floor) of the graph, now and when the list is done.
+    pub fn list<'a>(&'a self, query: Query<'a>) -> impl Iterator<Item = Arc<Record>> + 'a {
+        let kind = query.kind;
+        let named = move |name: &Arc<str>| {
+            if query.at >= self.snapshot.revision {
+                self.snapshot.get(kind, name).cloned()
+            } else {
+                self.snapshot.get_at(kind, name, query.at)
+            }
+        };
+        let found: Box<dyn Iterator<Item = Arc<Record>> + 'a> = match self.candidates(&query) {
+            Some(names) => Box::new(names.filter_map(move |name| named(&name))),
+            None => Box::new(self.snapshot.names(kind, query.after).filter_map(move |(name, version)| {
+                if version.revision <= query.at {
+                    version.record.clone()
+                } else {
+                    named(name)
+                }
+            })),
+        };
+        found.filter(move |record| query.selects(record) && self.sees(record))
+    }
+
+    /// How many objects `query` asks for.
+    #[must_use]
+    pub fn count(&self, query: Query<'_>) -> usize {
+        let all = query.labels.is_empty() && query.fields.is_empty() && query.after.is_none();
+        if all && query.at >= self.snapshot.revision && self.sight == Sight::Everything {
+            return self.snapshot.live(query.kind);
+        }
+        self.list(query).count()
+    }
+
+    /// The names among which all are that `query` asks for, from the index that leaves the fewest; `None`
+    /// where no index applies.
+    fn candidates<'a>(&'a self, query: &Query<'a>) -> Option<Box<dyn Iterator<Item = Arc<str>> + 'a>> {
+        if let Some(name) = query.fields.exact_name() {
+            let wanted = query.after.is_none_or(|after| name > after).then(|| Arc::from(name));
+            return Some(Box::new(wanted.into_iter()));
+        }
+        let mut best: Option<(usize, Vec<&'a Set<Arc<str>>>)> = None;
+        for requirement in query.labels.requirements() {
+            let sets: Vec<&Set<Arc<str>>> = match requirement.operator() {
+                Operator::Equals | Operator::In => requirement
+                    .values()
+                    .iter()
+                    .filter_map(|value| self.snapshot.labelled(query.kind, requirement.key(), value))
+                    .collect(),
+                Operator::Exists => match self.snapshot.label_values(query.kind, requirement.key()) {
+                    // A label with many values is one that most objects have: the table itself is as good.
+                    Some(values) if values.len() > 64 => continue,
+                    values => values.into_iter().flat_map(imbl::HashMap::values).collect(),
+                },
+                _ => continue,
+            };
+            let size = sets.iter().map(|set| set.len()).sum();
+            if best.as_ref().is_none_or(|(smallest, _)| size < *smallest) {
+                best = Some((size, sets));
+            }
+        }
+        let after: Option<Arc<str>> = query.after.map(Arc::from);
+        let (_, sets) = best?;
+        Some(match sets.as_slice() {
+            [] => Box::new(std::iter::empty()),
+            [one] => Box::new(one.after(after.as_ref()).cloned()),
+            many => {
+                let merged: BTreeSet<&Arc<str>> = many.iter().flat_map(|set| set.after(after.as_ref())).collect();
+                Box::new(merged.into_iter().cloned())
+            }
+        })
+    }
+
+    /// The events of `kind` after `after`, in order, found among the next `limit` events of all kinds, and
+    /// the revision up to which they are all; `None` where the window no longer has them.
+    #[must_use]
+    pub fn events(&self, kind: Kind, after: Revision, limit: usize) -> Option<(Vec<Arc<Event>>, Revision)> {
+        let last = self.snapshot.last_of_kind[kind as usize];
+        if last <= after {
+            return Some((Vec::new(), self.revision().max(after)));
+        }
+        let log = &self.snapshot.log;
+        // An idle kind's watcher may be far behind the floor and yet have missed nothing: then the next event
+        // of its kind says that the one before it is not newer than what the watcher has seen.
+        let mut gap = after < self.floor();
+        let from = match log.binary_search_by(|event| event.revision.cmp(&after)) {
+            Ok(found) => found + 1,
+            Err(next) => next,
+        };
+        let mut found = Vec::new();
+        let mut reached = after;
+        for event in log.focus().narrow(from..log.len()).into_iter() {
+            if event.key.kind == kind {
+                if gap && event.previous > after {
+                    return None;
+                }
+                gap = false;
+                found.push(Arc::clone(event));
+            }
+            reached = event.revision;
+            if found.len() >= limit {
+                return Some((found, reached));
+            }
+        }
+        if gap { None } else { Some((found, self.revision())) }
+    }
+}
