@@ -1,0 +1,126 @@
+//! Whoever writes an Image makes its Organization and its Repository where they are absent, in the same
+//! request; whoever writes a Repository makes its Organization.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::create::check;
+use super::derive::owner_name;
+use super::{Registry, WriteOptions};
+use crate::api::{Kind, Object, OrganizationSpec, RepositoryName, RepositorySpec, Spec};
+use crate::auth::{Caller, Verb};
+use crate::error::Error;
+use crate::graph::{Record, Sight, Visible};
+
+impl Registry {
+    /// Makes what owns an object with `spec`, and what owns that, where it is absent. All is checked before
+    /// the first is made; on a dry run nothing is.
+    pub(super) async fn ensure_owners(&self, caller: &Caller, spec: &Spec, dry_run: bool) -> Result<(), Error> {
+        let everything = self.reader_for(Sight::Everything).visible;
+        let missing = self.missing_owners(caller, &everything, spec)?;
+        if dry_run {
+            return Ok(());
+        }
+        for object in missing {
+            match self.insert(caller, object, WriteOptions::default()).await {
+                // Somebody else was quicker.
+                Ok(_) | Err(Error::AlreadyExists { .. }) => {}
+                Err(Error::Invalid { .. }) if self.missing_now(caller, spec)? => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether somebody else has made, under another `metadata.name`, what this request was about to.
+    fn missing_now(&self, caller: &Caller, spec: &Spec) -> Result<bool, Error> {
+        let everything = self.reader_for(Sight::Everything).visible;
+        Ok(self.missing_owners(caller, &everything, spec)?.is_empty())
+    }
+
+    /// The owners to be made, the outermost first, prepared and checked.
+    fn missing_owners(&self, caller: &Caller, everything: &Visible, spec: &Spec) -> Result<Vec<Object>, Error> {
+        let kind = spec.kind();
+        let Some(name) = spec.name() else { return Ok(Vec::new()) };
+        let mut missing = Vec::new();
+        let mut owner = owner_name(kind, name);
+        while let Some((owner_kind, owner_full)) = owner {
+            let found = match owner_kind {
+                Kind::Repository => everything.repository(owner_full),
+                _ => everything.organization(owner_full),
+            };
+            match found {
+                Some(record) if record.deleting => return Err(terminating(kind, name, record)),
+                Some(_) => {}
+                None => missing.push(self.new_owner(caller, owner_kind, owner_full)?),
+            }
+            owner = owner_name(owner_kind, owner_full);
+        }
+        missing.reverse();
+        Ok(missing)
+    }
+
+    fn new_owner(&self, caller: &Caller, kind: Kind, full: &str) -> Result<Object, Error> {
+        self.authorize(caller, Verb::Create, kind, "", "")?;
+        let (name, spec) = if kind == Kind::Organization {
+            (full.to_owned(), Spec::Organization(OrganizationSpec { name: full.to_owned(), creator: None, manager: None }))
+        } else {
+            let parsed = RepositoryName::parse(full).map_err(|e| Error::BadRequest(e.to_string()))?;
+            (parsed.meta_name(), Spec::Repository(RepositorySpec { name: full.to_owned(), is_private: None }))
+        };
+        let mut object = Object { metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() }, spec };
+        self.prepare(caller, &mut object)?;
+        check(&object)?;
+        Ok(object)
+    }
+
+    /// Whether what owns `record` is absent, or is going.
+    pub(super) fn lacks_owner(&self, record: &Record) -> bool {
+        let everything = self.reader_for(Sight::Everything).visible;
+        let owner = match (record.image(), record.repository()) {
+            (Some(image), _) => everything.repository(&image.repository),
+            (_, Some(repository)) => everything.organization(repository.organization()),
+            _ => return false,
+        };
+        owner.is_none_or(|owner| owner.deleting)
+    }
+
+    /// Whether the owner that `record` was stored with is still the one that stands, made anew where it
+    /// went in between: the garbage collector must not eat what is about to be acknowledged. False when it
+    /// has done so already.
+    pub(super) async fn owner_stands(&self, record: &Arc<Record>) -> Result<bool, Error> {
+        let object = record.object();
+        let Some((kind, full)) = object.spec.name().and_then(|name| owner_name(record.kind(), name)) else {
+            return Ok(true);
+        };
+        let everything = self.reader_for(Sight::Everything).visible;
+        let owner = match kind {
+            Kind::Repository => everything.repository(full),
+            _ => everything.organization(full),
+        };
+        if let Some(owner) = owner
+            && record.owners().any(|o| o.uid == owner.uid())
+        {
+            return Ok(true);
+        }
+        if everything.get(record.kind(), record.name()).is_none() {
+            return Ok(false);
+        }
+        self.ensure_owners(&Caller::system(), &object.spec, false).await?;
+        self.refresh(&record.key).await?;
+        Ok(self.reader_for(Sight::Everything).visible.get(record.kind(), record.name()).is_some())
+    }
+}
+
+fn terminating(kind: Kind, name: &str, owner: &Record) -> Error {
+    Error::Conflict {
+        kind,
+        name: name.to_owned(),
+        message: format!(
+            "its {} {:?} is being deleted; try again when it is gone",
+            owner.kind().singular(),
+            owner.name()
+        ),
+    }
+}

@@ -1,0 +1,239 @@
+//! Changing an object.
+
+use std::sync::Arc;
+
+use super::commit::{Failed, as_if_stored};
+use super::derive::{complete_managers, derive, keep_what_is_left_empty};
+use super::read::Reader;
+use super::{ATTEMPTS, Registry, WriteOptions, Written, modified, not_found};
+use crate::api::{Kind, Object, Spec, default_spec, validate_metadata, validate_spec, validate_update};
+use crate::auth::{Caller, Verb};
+use crate::error::{Error, FieldError};
+use crate::graph::{Envelope, Key, Record, Sight};
+use crate::storage::Expect;
+
+/// What a request wants an object to become.
+pub(super) struct Proposed {
+    pub(super) object: Object,
+    /// Whether docs, icon, description and keywords that are left empty stay what they were.
+    pub(super) keep_empty: bool,
+    /// Whether the version it was made from must be said.
+    pub(super) version_required: bool,
+    pub(super) warnings: Vec<String>,
+}
+
+/// What a change comes to.
+enum Outcome {
+    /// Nothing: the object is that already.
+    Unchanged,
+    /// A new version.
+    Store(Envelope, Object),
+    /// It was being deleted, and nothing holds it any more.
+    TakeOut,
+}
+
+impl Registry {
+    /// Replaces an object.
+    ///
+    /// # Errors
+    /// Forbidden, NotFound, Conflict where its version or uid is another, Invalid, and what the storage says.
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        kind: Kind,
+        name: &str,
+        object: &Object,
+        options: WriteOptions,
+    ) -> Result<Written, Error> {
+        self.authorize(caller, Verb::Update, kind, "", name)?;
+        self.change(caller, kind, name, options, |_, _| {
+            Ok(Proposed {
+                object: object.clone(),
+                keep_empty: true,
+                version_required: true,
+                warnings: Vec::new(),
+            })
+        })
+        .await
+    }
+
+    /// Has `propose` say what the object should become, and stores that; again, from the object as it is
+    /// then, where another write comes first.
+    pub(super) async fn change(
+        &self,
+        caller: &Caller,
+        kind: Kind,
+        name: &str,
+        options: WriteOptions,
+        propose: impl Fn(&Reader, &Arc<Record>) -> Result<Proposed, Error>,
+    ) -> Result<Written, Error> {
+        for _ in 0..ATTEMPTS {
+            let reader = self.reader(caller);
+            let record = reader.visible.get(kind, name).cloned().ok_or_else(|| not_found(kind, name))?;
+            let mut proposed = propose(&reader, &record)?;
+            let warnings = std::mem::take(&mut proposed.warnings);
+            let outcome = self.decide(&record, proposed)?;
+            if !record.deleting && self.lacks_owner(&record) {
+                self.ensure_owners(caller, &record.object().spec, options.dry_run).await?;
+                if !options.dry_run {
+                    continue;
+                }
+            }
+            let done = |record| Ok(Written { reader: self.reader(caller), record, created: false, warnings });
+            match outcome {
+                Outcome::Unchanged => return done(record),
+                Outcome::Store(envelope, object) if options.dry_run => {
+                    return done(as_if_stored(record.key.clone(), record.revision, &envelope, &object)?);
+                }
+                Outcome::TakeOut if options.dry_run => return done(record),
+                Outcome::Store(envelope, object) => {
+                    match self.store(record.key.clone(), Expect::At(record.revision), &envelope, &object).await {
+                        Ok(record) => {
+                            self.owner_stands(&record).await?;
+                            return done(record);
+                        }
+                        Err(Failed::Overtaken) => {}
+                        Err(Failed::Error(error)) => return Err(error),
+                    }
+                }
+                Outcome::TakeOut => match self.take_out(record.key.clone(), record.revision).await {
+                    Ok(_) => return done(record),
+                    Err(Failed::Overtaken) => {}
+                    Err(Failed::Error(error)) => return Err(error),
+                },
+            }
+        }
+        Err(modified(&Key::new(kind, name)))
+    }
+
+    fn decide(&self, record: &Arc<Record>, proposed: Proposed) -> Result<Outcome, Error> {
+        let old = record.object();
+        let Proposed { object: mut new, keep_empty, version_required, .. } = proposed;
+        check_identity(record, &old, &new, version_required)?;
+        keep_server_fields(&old, &mut new);
+        if keep_empty {
+            keep_what_is_left_empty(&old.spec, &mut new.spec);
+        }
+        default_spec(&mut new.spec);
+        if let (Spec::Organization(old), Spec::Organization(new)) = (&old.spec, &mut new.spec) {
+            if new.creator.as_deref().is_none_or(str::is_empty) {
+                new.creator.clone_from(&old.creator);
+            }
+            complete_managers(new);
+        }
+        check_change(record, &old, &new)?;
+        derive(&self.reader_for(Sight::Everything).visible, &mut new);
+
+        let mut envelope = record.envelope.clone();
+        let spec_changed = old.spec != new.spec;
+        if spec_changed {
+            new.metadata.generation = Some(old.metadata.generation.unwrap_or(0) + 1);
+            if record.kind() == Kind::DataPack {
+                envelope.expiry_base_ms = Some(self.store_time_ms());
+            }
+        }
+        if record.deleting && new.metadata.finalizers.as_ref().is_none_or(Vec::is_empty) {
+            return Ok(Outcome::TakeOut);
+        }
+        Ok(if new == old && envelope == record.envelope {
+            Outcome::Unchanged
+        } else {
+            Outcome::Store(envelope, new)
+        })
+    }
+}
+
+/// The name, the uid and the version that a write names must be the object's.
+fn check_identity(record: &Record, old: &Object, new: &Object, version_required: bool) -> Result<(), Error> {
+    let (kind, name) = (record.kind(), record.name());
+    let given = new.metadata.name.as_deref().unwrap_or_default();
+    if given != name {
+        return Err(Error::BadRequest(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        )));
+    }
+    match new.metadata.resource_version.as_deref().filter(|v| !v.is_empty()) {
+        None if version_required => {
+            let field =
+                FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+            return Err(Error::field(kind, name, field));
+        }
+        None => {}
+        Some(version) => {
+            let Ok(version) = version.parse::<u64>() else {
+                let field = FieldError::invalid("metadata.resourceVersion", version, "must be a decimal number");
+                return Err(Error::field(kind, name, field));
+            };
+            if version != record.revision.0 {
+                return Err(modified(&record.key));
+            }
+        }
+    }
+    if let Some(uid) = new.metadata.uid.as_deref().filter(|uid| !uid.is_empty())
+        && Some(uid) != old.metadata.uid.as_deref()
+    {
+        return Err(Error::Conflict {
+            kind,
+            name: name.to_owned(),
+            message: format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", record.uid()),
+        });
+    }
+    Ok(())
+}
+
+/// What no write changes stays what it was.
+fn keep_server_fields(old: &Object, new: &mut Object) {
+    let (old, new) = (&old.metadata, &mut new.metadata);
+    new.resource_version = None;
+    new.namespace = None;
+    new.self_link = None;
+    new.uid.clone_from(&old.uid);
+    new.creation_timestamp.clone_from(&old.creation_timestamp);
+    new.deletion_timestamp.clone_from(&old.deletion_timestamp);
+    new.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
+    new.generation = old.generation;
+    new.generate_name.clone_from(&old.generate_name);
+    new.managed_fields.clone_from(&old.managed_fields);
+    // The stored form has no empty ones, so that what is equal is equal in bytes.
+    if new.labels.as_ref().is_some_and(std::collections::BTreeMap::is_empty) {
+        new.labels = None;
+    }
+    if new.annotations.as_ref().is_some_and(std::collections::BTreeMap::is_empty) {
+        new.annotations = None;
+    }
+    if new.finalizers.as_ref().is_some_and(Vec::is_empty) {
+        new.finalizers = None;
+    }
+    if new.owner_references.as_ref().is_some_and(Vec::is_empty) {
+        new.owner_references = None;
+    }
+}
+
+fn check_change(record: &Record, old: &Object, new: &Object) -> Result<(), Error> {
+    let name = record.name();
+    let mut fields = validate_metadata(&new.metadata);
+    fields.extend(validate_spec(name, &new.spec));
+    // What was accepted once, by other rules, doesn't stand in the way of another change.
+    if !fields.is_empty() {
+        let mut before = validate_metadata(&old.metadata);
+        before.extend(validate_spec(name, &old.spec));
+        fields.retain(|fault| !before.contains(fault));
+    }
+    fields.extend(validate_update(&old.spec, &new.spec));
+    if record.deleting {
+        let had = old.metadata.finalizers.as_deref().unwrap_or_default();
+        let added: Vec<_> = new.metadata.finalizers.iter().flatten().filter(|f| !had.contains(f)).collect();
+        if !added.is_empty() {
+            fields.push(FieldError::forbidden(
+                "metadata.finalizers",
+                format_args!(
+                    "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+                ),
+            ));
+        }
+    }
+    if fields.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Invalid { kind: record.kind(), name: name.to_owned(), fields })
+}
