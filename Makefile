@@ -1,0 +1,32 @@
+# `make` lists what there is. The work is in cargo and scripts/; here are only the names.
+
+# cargo uses all cores by itself, and can't use make's job server through a shell: `make -j` must not matter.
+.NOTPARALLEL:
+unexport MAKEFLAGS
+.PHONY: help run check test build openapi kubectl clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+run: ## build the release and serve the sample catalogue from ./imagehub-data
+	cargo run --release --locked -- serve --demo
+
+check: ## the quick inner loop: format, clippy with warnings denied, unit tests
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked --lib --bins
+
+test: ## everything that CI checks, with the time of each part
+	@scripts/test
+
+build: ## the release binary, target/release/imagehub
+	cargo build --release --locked
+
+openapi: ## write the generated files (openapi/) anew
+	@scripts/openapi
+
+kubectl: ## build the kubectl of the tests (once; kept in ~/.cache/imagehub) and print its path
+	@tests/kubectl/build
+
+clean: ## remove what was built here; the cache in ~/.cache/imagehub and ./imagehub-data stay
+	cargo clean
