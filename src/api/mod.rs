@@ -11,6 +11,8 @@ mod organization;
 mod quote;
 mod repository;
 pub mod selector;
+pub mod spec_hash;
+pub mod validate;
 
 pub use datapack::{DataPackSpec, DataPackStatus, Grain, PackEntry, code};
 pub use duration::{DurationError, GoDuration};
@@ -21,6 +23,13 @@ pub use object::{Object, Spec};
 pub use organization::{OrganizationSpec, OrganizationStatus};
 pub use repository::{RepositorySpec, RepositoryStatus, Tag};
 pub use selector::{FieldSelector, LabelSelector, SelectorError};
+pub use spec_hash::{
+    ContentHash, DEFAULT_EXPIRE_TIME, PACK_NAME_DIGITS, PACK_NAME_PREFIX, SpecHash, SpecHashError,
+    is_reserved_pack_name,
+};
+pub use validate::{
+    default_spec, supported_keyword, validate_metadata, validate_spec, validate_update,
+};
 
 /// The API group.
 pub const GROUP: &str = "imagehub.sealos.io";
