@@ -27,9 +27,7 @@ pub use spec_hash::{
     ContentHash, DEFAULT_EXPIRE_TIME, PACK_NAME_DIGITS, PACK_NAME_PREFIX, SpecHash, SpecHashError,
     is_reserved_pack_name,
 };
-pub use validate::{
-    default_spec, supported_keyword, validate_metadata, validate_spec, validate_update,
-};
+pub use validate::{default_spec, supported_keyword, validate_metadata, validate_spec, validate_update};
 
 /// The API group.
 pub const GROUP: &str = "imagehub.sealos.io";

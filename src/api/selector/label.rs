@@ -310,7 +310,7 @@ impl<'a> Parser<'a> {
         }
         values.sort_unstable();
         values.dedup();
-        let faults: Vec<_> = values.iter().enumerate().flat_map(|(i, v)| value_fault(key, i, v)).collect();
+        let faults: Vec<_> = values.iter().enumerate().filter_map(|(i, v)| value_fault(key, i, v)).collect();
         if !faults.is_empty() {
             return Err(aggregate(&faults));
         }

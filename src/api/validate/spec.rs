@@ -159,15 +159,14 @@ pub fn check_manager(manager: &str) -> Result<(), String> {
 fn pack(meta_name: &str, spec: &DataPackSpec) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let names = spec.names.as_deref().unwrap_or_default();
-    match too_many("spec.names", names.len(), MAX_PACK_NAMES) {
-        Some(error) => errors.push(error),
-        None => {
-            let illegal = names.iter().enumerate().filter_map(|(i, name)| {
-                let error = ImageName::parse(name).err()?;
-                Some(FieldError::invalid(format!("spec.names[{i}]"), Quoted(name), error))
-            });
-            errors.extend(illegal.take(MAX_NAME_ERRORS));
-        }
+    if let Some(error) = too_many("spec.names", names.len(), MAX_PACK_NAMES) {
+        errors.push(error);
+    } else {
+        let illegal = names.iter().enumerate().filter_map(|(i, name)| {
+            let error = ImageName::parse(name).err()?;
+            Some(FieldError::invalid(format!("spec.names[{i}]"), Quoted(name), error))
+        });
+        errors.extend(illegal.take(MAX_NAME_ERRORS));
     }
     if let Some(expire) = spec.expire_time.as_deref()
         && let Err(e) = check_expire_time(expire)
