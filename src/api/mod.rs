@@ -2,18 +2,32 @@
 //! clock. Field names are those of the manifests that exist, misspelling included.
 
 mod datapack;
+pub mod duration;
 mod image;
 mod kind;
+pub mod name;
 mod object;
 mod organization;
+mod quote;
 mod repository;
+pub mod selector;
+pub mod spec_hash;
+pub mod validate;
 
 pub use datapack::{DataPackSpec, DataPackStatus, Grain, PackEntry, code};
+pub use duration::{DurationError, GoDuration};
 pub use image::{Action, DEFAULT_CREAT_TIME, ImageDetail, ImageSpec, ImageType};
 pub use kind::Kind;
+pub use name::{ImageName, NameError, RepositoryName};
 pub use object::{Object, Spec};
 pub use organization::{OrganizationSpec, OrganizationStatus};
 pub use repository::{RepositorySpec, RepositoryStatus, Tag};
+pub use selector::{FieldSelector, LabelSelector, SelectorError};
+pub use spec_hash::{
+    ContentHash, DEFAULT_EXPIRE_TIME, PACK_NAME_DIGITS, PACK_NAME_PREFIX, SpecHash, SpecHashError,
+    is_reserved_pack_name,
+};
+pub use validate::{default_spec, supported_keyword, validate_metadata, validate_spec, validate_update};
 
 /// The API group.
 pub const GROUP: &str = "imagehub.sealos.io";
@@ -35,3 +49,10 @@ pub const SUPPORTED_KEYWORDS: [&str; 11] = [
     "Kubernetes", "Storage", "Network", "Database", "Monitoring", "Logging", "Dashboard", "MQ", "Platform", "GPU",
     "GitOps",
 ];
+
+/// Property tests that are the same on every run and leave no files behind.
+#[cfg(test)]
+pub(crate) fn seeded() -> proptest::test_runner::Config {
+    use proptest::test_runner::{Config, RngSeed};
+    Config { rng_seed: RngSeed::Fixed(20_240_101), failure_persistence: None, ..Config::default() }
+}
