@@ -2,11 +2,13 @@
 //! clock. Field names are those of the manifests that exist, misspelling included.
 
 mod datapack;
+pub mod decode;
 mod image;
 mod kind;
 mod object;
 mod organization;
 mod repository;
+pub mod schema;
 
 pub use datapack::{DataPackSpec, DataPackStatus, Grain, PackEntry, code};
 pub use image::{Action, DEFAULT_CREAT_TIME, ImageDetail, ImageSpec, ImageType};
@@ -32,6 +34,15 @@ pub const TAG_LABEL: &str = "tag.imagehub.sealos.io";
 pub const KEYWORD_LABEL_PREFIX: &str = "keyword.imagehub.sealos.io/";
 /// The keywords that become labels of a Repository, in the form that the label has.
 pub const SUPPORTED_KEYWORDS: [&str; 11] = [
-    "Kubernetes", "Storage", "Network", "Database", "Monitoring", "Logging", "Dashboard", "MQ", "Platform", "GPU",
+    "Kubernetes",
+    "Storage",
+    "Network",
+    "Database",
+    "Monitoring",
+    "Logging",
+    "Dashboard",
+    "MQ",
+    "Platform",
+    "GPU",
     "GitOps",
 ];
