@@ -2,6 +2,7 @@
 //! clock. Field names are those of the manifests that exist, misspelling included.
 
 mod datapack;
+pub mod decode;
 pub mod duration;
 mod image;
 mod kind;
@@ -10,19 +11,21 @@ mod object;
 mod organization;
 mod quote;
 mod repository;
+pub mod schema;
 pub mod selector;
 pub mod spec_hash;
 pub mod validate;
 
 pub use datapack::{DataPackSpec, DataPackStatus, Grain, PackEntry, code};
+pub use decode::{Conformed, FieldValidation, conform, into_object, unknown_fields_outcome};
 pub use duration::{DurationError, GoDuration};
 pub use image::{Action, DEFAULT_CREAT_TIME, ImageDetail, ImageSpec, ImageType};
 pub use kind::Kind;
-pub use name::{ImageName, NameError, RepositoryName};
+pub use name::{ImageName, NameError, RepositoryName, split_image_name, version_order};
 pub use object::{Object, Spec};
 pub use organization::{OrganizationSpec, OrganizationStatus};
 pub use repository::{RepositorySpec, RepositoryStatus, Tag};
-pub use selector::{FieldSelector, LabelSelector, SelectorError};
+pub use selector::{FieldSelector, LabelSelector, Requirement, SelectorError};
 pub use spec_hash::{
     ContentHash, DEFAULT_EXPIRE_TIME, PACK_NAME_DIGITS, PACK_NAME_PREFIX, SpecHash, SpecHashError,
     is_reserved_pack_name,
@@ -46,7 +49,16 @@ pub const TAG_LABEL: &str = "tag.imagehub.sealos.io";
 pub const KEYWORD_LABEL_PREFIX: &str = "keyword.imagehub.sealos.io/";
 /// The keywords that become labels of a Repository, in the form that the label has.
 pub const SUPPORTED_KEYWORDS: [&str; 11] = [
-    "Kubernetes", "Storage", "Network", "Database", "Monitoring", "Logging", "Dashboard", "MQ", "Platform", "GPU",
+    "Kubernetes",
+    "Storage",
+    "Network",
+    "Database",
+    "Monitoring",
+    "Logging",
+    "Dashboard",
+    "MQ",
+    "Platform",
+    "GPU",
     "GitOps",
 ];
 

@@ -1,1 +1,4 @@
-//! Not written yet.
+//! The Kubernetes wire: discovery, OpenAPI, negotiation, tables, watch streams, Status.
+
+pub mod discovery;
+pub mod openapi;
