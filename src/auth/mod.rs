@@ -1,7 +1,9 @@
 //! Who asks, and what they may see and do.
 
+mod authenticate;
 mod caller;
 mod rules;
 
-pub use caller::Caller;
+pub use authenticate::authenticate;
+pub use caller::{Caller, MASTERS};
 pub use rules::{Attributes, Verb, authorize};

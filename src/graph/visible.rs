@@ -8,7 +8,7 @@ use super::event::Event;
 use super::record::Record;
 use super::set::Set;
 use super::snapshot::{Snapshot, repository_of};
-use crate::api::{FieldSelector, Kind, LabelSelector, Operator};
+use crate::api::{FieldSelector, Kind, LabelSelector, Requirement};
 use crate::storage::{Key, Revision};
 
 /// Which private things a caller sees.
@@ -254,13 +254,12 @@ impl Visible {
         }
         let mut best: Option<(usize, Vec<&'a Set<Arc<str>>>)> = None;
         for requirement in query.labels.requirements() {
-            let sets: Vec<&Set<Arc<str>>> = match requirement.operator() {
-                Operator::Equals | Operator::In => requirement
-                    .values()
-                    .iter()
-                    .filter_map(|value| self.snapshot.labelled(query.kind, requirement.key(), value))
-                    .collect(),
-                Operator::Exists => match self.snapshot.label_values(query.kind, requirement.key()) {
+            let sets: Vec<&Set<Arc<str>>> = match requirement {
+                Requirement::Eq { key, value } => self.snapshot.labelled(query.kind, key, value).into_iter().collect(),
+                Requirement::In { key, values } => {
+                    values.iter().filter_map(|value| self.snapshot.labelled(query.kind, key, value)).collect()
+                }
+                Requirement::Exists { key } => match self.snapshot.label_values(query.kind, key) {
                     // A label with many values is one that most objects have: the table itself is as good.
                     Some(values) if values.len() > 64 => continue,
                     values => values.into_iter().flat_map(imbl::HashMap::values).collect(),
@@ -301,7 +300,6 @@ impl Visible {
             Err(next) => next,
         };
         let mut found = Vec::new();
-        let mut reached = after;
         for event in log.focus().narrow(from..log.len()).into_iter() {
             if event.key.kind == kind {
                 if gap && event.previous > after {
@@ -310,9 +308,8 @@ impl Visible {
                 gap = false;
                 found.push(Arc::clone(event));
             }
-            reached = event.revision;
             if found.len() >= limit {
-                return Some((found, reached));
+                return Some((found, event.revision));
             }
         }
         if gap { None } else { Some((found, self.revision())) }

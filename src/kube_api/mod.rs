@@ -1,4 +1,16 @@
 //! The Kubernetes wire: discovery, OpenAPI, negotiation, tables, watch streams, Status.
 
+mod body;
 pub mod discovery;
+mod negotiate;
 pub mod openapi;
+mod params;
+mod resource;
+mod respond;
+mod router;
+mod table;
+mod watch;
+
+pub use body::BODY_LIMIT;
+pub use resource::Labels;
+pub use router::{App, router};

@@ -92,7 +92,8 @@ impl Registry {
         if !faults.is_empty() {
             return Err(Error::Invalid { kind: Kind::DataPack, name: String::new(), fields: faults });
         }
-        let name = SpecHash::of(spec).pack_name();
+        let hash = SpecHash::of(spec).map_err(|error| Error::BadRequest(error.to_string()))?;
+        let name = hash.pack_name();
         let lifetime = lifetime_ms(spec);
         object.metadata.name = Some(name.clone());
         for _ in 0..ATTEMPTS {

@@ -1,0 +1,130 @@
+//! Reading a request's body.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::Value;
+
+use crate::api::decode::{check_type, parse_json, parse_yaml};
+use crate::api::{FieldValidation, Kind, Object, conform, into_object, unknown_fields_outcome};
+use crate::error::Error;
+use crate::registry::{PATCH_OPERATIONS, Patch};
+
+/// The largest body that is read, in bytes: kube-apiserver's own limit.
+pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
+
+/// How long a client may take to send a body, from its first byte.
+const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// Reads the whole body.
+pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Error> {
+    let too_large = || Error::TooLarge(format!("the request's body is larger than {BODY_LIMIT} bytes"));
+    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > BODY_LIMIT as u64) {
+        return Err(too_large());
+    }
+    let read = tokio::time::timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect()).await;
+    match read {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Error::BadRequest("the request's body ended before it was complete".to_owned())),
+        Err(_) => Err(Error::BadRequest(format!("the request's body was not complete after {BODY_TIME:?}"))),
+    }
+}
+
+/// The media type of a body, without parameters; JSON where it isn't said, as for kube.
+fn media_type(headers: &HeaderMap) -> Result<mime::Mime, Error> {
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(mime::APPLICATION_JSON) };
+    let text = value.to_str().unwrap_or_default();
+    text.parse().map_err(|_| unsupported(text, &["application/json", "application/yaml"]))
+}
+
+fn unsupported(given: &str, wanted: &[&str]) -> Error {
+    Error::UnsupportedMediaType(format!(
+        "the body of the request was in an unknown format - accepted media types include: {}{}",
+        wanted.join(", "),
+        if given.is_empty() { String::new() } else { format!(" (not {given:?})") }
+    ))
+}
+
+/// Parses a body, and says which of its fields are there twice, and whether it was YAML.
+fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<(Value, Vec<String>, bool), Error> {
+    let media = media_type(headers)?;
+    let yaml = match media.essence_str() {
+        "application/json" => false,
+        "application/yaml" | "text/yaml" | "application/x-yaml" => true,
+        other => return Err(unsupported(other, &["application/json", "application/yaml"])),
+    };
+    let (value, duplicates) = if yaml { parse_yaml(bytes)? } else { parse_json(bytes)? };
+    Ok((value, duplicates, yaml))
+}
+
+/// An object that came as a body.
+pub(super) struct Decoded {
+    pub(super) object: Object,
+    pub(super) status: Option<Value>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Reads an object of `kind`. Its status counts only where `with_status` says so.
+pub(super) fn object(
+    kind: Kind,
+    headers: &HeaderMap,
+    bytes: &[u8],
+    validation: FieldValidation,
+    with_status: bool,
+) -> Result<Decoded, Error> {
+    let (mut value, duplicates, yaml) = parse(headers, bytes)?;
+    check_type(kind, &value)?;
+    let mut conformed = conform(kind, &mut value);
+    if yaml {
+        conformed = conformed.for_yaml();
+    }
+    let warnings = unknown_fields_outcome(kind, validation, &conformed.unknown, &duplicates)?;
+    let mut errors = conformed.errors;
+    if with_status {
+        errors.extend(conformed.status_errors);
+    }
+    if !errors.is_empty() {
+        let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        return Err(Error::Invalid { kind, name: name.to_owned(), fields: errors });
+    }
+    let (object, status) = into_object(kind, value)?;
+    Ok(Decoded { object, status, warnings })
+}
+
+/// Reads a patch. A strategic merge patch is 415, as for a CRD: kube's garbage collector then falls back.
+pub(super) fn patch(headers: &HeaderMap, bytes: &[u8]) -> Result<Patch, Error> {
+    const WANTED: [&str; 2] = ["application/json-patch+json", "application/merge-patch+json"];
+    let media = media_type(headers)?;
+    match media.essence_str() {
+        "application/json-patch+json" => {
+            let (value, _) = parse_json(bytes)?;
+            let count = value.as_array().map_or(0, Vec::len);
+            if count > PATCH_OPERATIONS {
+                return Err(Error::TooLarge(format!(
+                    "The allowed maximum operations in a JSON patch is {PATCH_OPERATIONS}, got {count}"
+                )));
+            }
+            let patch = serde_json::from_value(value);
+            Ok(Patch::Json(patch.map_err(|e| Error::BadRequest(format!("the body is no JSON patch (RFC 6902): {e}")))?))
+        }
+        "application/merge-patch+json" => {
+            let (value, _) = parse_json(bytes)?;
+            if !value.is_object() {
+                return Err(Error::BadRequest("a merge patch of an object is a JSON object".to_owned()));
+            }
+            Ok(Patch::Merge(value))
+        }
+        other => Err(unsupported(other, &WANTED)),
+    }
+}
+
+/// Parses the options that come as a body.
+pub(super) fn parse_options(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Error> {
+    parse(headers, bytes).map(|(value, _, _)| value)
+}
