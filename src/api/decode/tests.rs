@@ -244,7 +244,10 @@ fn deep_and_wide_documents_are_refused() {
         }
         parse(format!("[{}1]", "1,".repeat(MAX_NODES)).as_bytes()).expect_err("too wide");
     }
-    parse_yaml("- ".repeat(100_000).as_bytes()).expect_err("too deep");
+    let error = parse_yaml("- ".repeat(100_000).as_bytes()).expect_err("too deep").to_string();
+    assert!(error.contains("more than 64 levels deep at line 1"), "{error}");
+    let error = parse_json("[".repeat(100).as_bytes()).expect_err("too deep").to_string();
+    assert!(error.contains("more than 64 levels deep at line 1"), "{error}");
     parse_yaml("? ".repeat(100_000).as_bytes()).expect_err("too deep");
 }
 
@@ -295,6 +298,8 @@ fn yaml_bombs_do_not_go_off() {
         laughs.push_str(&line);
     }
     parse_yaml(laughs.as_bytes()).expect_err("too many values");
+    let often = format!("a: &a x\nb: [{}]\n", vec!["*a"; 900].join(", "));
+    assert!(parse_yaml(often.as_bytes()).is_ok());
     let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), vec!["*a"; 900].join(", "));
     parse_yaml(long.as_bytes()).expect_err("too much text");
     let merges = format!("a: &a {{{}}}\nb: [{}]", "k: v, ".repeat(1000), vec!["{<<: *a}"; 900].join(", "));
