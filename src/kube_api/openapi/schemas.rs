@@ -19,10 +19,16 @@ pub(super) fn ours(name: &str) -> String {
     format!("io.sealos.imagehub.{VERSION}.{name}")
 }
 
-const API_VERSION: &str = "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
-const KIND: &str = "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
-const OBJECT_META: &str = "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
-const LIST_META: &str = "Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
+const API_VERSION: &str = "APIVersion defines the versioned schema of this representation of an object. Servers \
+    should convert recognized schemas to the latest internal value, and may reject unrecognized values. More \
+    info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
+const KIND: &str = "Kind is a string value representing the REST resource this object represents. Servers may \
+    infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: \
+    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
+const OBJECT_META: &str = "Standard object's metadata. More info: \
+    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+const LIST_META: &str = "Standard list metadata. More info: \
+    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
 
 /// All schemas, by name.
 pub(super) fn all(form: Form) -> Map<String, Value> {
@@ -154,7 +160,8 @@ fn upstream(form: Form) -> Map<String, Value> {
 
 /// Kube's own words, which k8s-openapi changes for its generic type.
 fn watch_event(form: Form) -> Value {
-    let object = "Object is:\n * If Type is Added or Modified: the new state of the object.\n * If Type is Deleted: the \
+    let object = "Object is:\n * If Type is Added or Modified: the new state of the object.\n * If Type is \
+        Deleted: the \
                   state of the object immediately before deletion.\n * If Type is Error: *Status is recommended; other \
                   types may make sense\n   depending on context.";
     json!({
