@@ -103,7 +103,10 @@ pub fn into_object(kind: Kind, value: Value) -> Result<(Object, Option<Value>), 
     };
     let mut part = |name: &str| fields.remove(name).filter(|v| !v.is_null());
     let refused = |e: serde_json::Error| {
-        Error::BadRequest(format!("{kind} in version \"{VERSION}\" cannot be handled as a {kind}: {e}"))
+        Error::BadRequest(format!(
+            "{kind} in version \"{VERSION}\" cannot be handled as a {kind}: {}",
+            shown(&e.to_string())
+        ))
     };
     let metadata: ObjectMeta =
         part("metadata").map(serde_json::from_value).transpose().map_err(refused)?.unwrap_or_default();

@@ -6,13 +6,16 @@ use std::fmt;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::DuplicateKeyPolicy;
 
 use super::{DecodeError, MAX_DEPTH, MAX_NODES, MAX_REPORTED, Path};
 
-/// Aliases may not make the text of a YAML document longer than this many times the document; escapes alone
-/// can make it 1.5 times as long.
+/// Aliases may not make the text of a YAML document longer than this many times the document, plus
+/// [`MAX_ALIAS_TEXT`]; escapes alone can make it 1.5 times as long.
 const MAX_TEXT_GROWTH: usize = 2;
+/// How much text aliases may add to a YAML document however short it is, in bytes.
+const MAX_ALIAS_TEXT: usize = 64 << 10;
 /// How many anchors, aliases and merge keys a YAML document may have, each.
 const MAX_ALIASES: usize = 1_000;
 /// The byte order mark, which Windows editors put before UTF-8.
@@ -54,7 +57,7 @@ pub fn parse_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
     if let Some(at) = text.find('\0') {
         return Err(refused(&format_args!("it has a NUL at byte {at}")));
     }
-    let max_text = text.len().saturating_mul(MAX_TEXT_GROWTH);
+    let max_text = text.len().saturating_mul(MAX_TEXT_GROWTH).saturating_add(MAX_ALIAS_TEXT);
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
@@ -68,8 +71,13 @@ pub fn parse_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
             max_recorded_anchor_events: MAX_NODES,
             max_recorded_anchor_bytes: max_text,
             max_total_scalar_bytes: max_text,
+            // it would refuse one anchor used often, which the limits above judge better
+            enforce_alias_anchor_ratio: false,
         },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_NODES, max_replay_stack_depth: MAX_DEPTH },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: MAX_NODES,
+            max_replay_stack_depth: MAX_DEPTH,
+        },
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
@@ -83,13 +91,37 @@ pub fn parse_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
     Ok((value, reading.into_duplicates()))
 }
 
+/// The reader's error in words that name our limits.
 fn yaml_error(error: &serde_saphyr::Error) -> String {
-    match error.without_snippet() {
+    let error = error.without_snippet();
+    let why = match error {
         serde_saphyr::Error::MultipleDocuments { .. } => {
-            "there is more than one document; send each in a request of its own".to_owned()
+            return "there is more than one document; send each in a request of its own".to_owned();
         }
-        other => other.to_string(),
+        serde_saphyr::Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => too_deep(),
+        serde_saphyr::Error::Budget { breach: BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. }, .. } => {
+            too_many()
+        }
+        serde_saphyr::Error::Budget { breach: BudgetBreach::Documents { .. }, .. } => {
+            return "there are more documents than one; send each in a request of its own".to_owned();
+        }
+        serde_saphyr::Error::Budget { .. } => {
+            "its anchors, aliases and merge keys are too many or too large".to_owned()
+        }
+        other => return other.to_string(),
+    };
+    match error.location() {
+        Some(at) => format!("{why} at line {}, column {}", at.line(), at.column()),
+        None => why,
     }
+}
+
+fn too_deep() -> String {
+    format!("it is nested more than {MAX_DEPTH} levels deep")
+}
+
+fn too_many() -> String {
+    format!("it has more than {MAX_NODES} values")
 }
 
 /// What is kept while one document is read.
@@ -116,15 +148,13 @@ impl Reading {
 
     fn count_node<E: serde::de::Error>(&self) -> Result<(), E> {
         let mut left = self.nodes.borrow_mut();
-        *left = left.checked_sub(1).ok_or_else(|| E::custom(format_args!("it has more than {MAX_NODES} values")))?;
+        *left = left.checked_sub(1).ok_or_else(|| E::custom(too_many()))?;
         Ok(())
     }
 
     fn count_text<E: serde::de::Error>(&self, text: &str) -> Result<(), E> {
         let mut left = self.text.borrow_mut();
-        *left = left
-            .checked_sub(text.len())
-            .ok_or_else(|| E::custom("its aliases make it more than twice as long as it is"))?;
+        *left = left.checked_sub(text.len()).ok_or_else(|| E::custom("its aliases make it more than twice as long"))?;
         Ok(())
     }
 }
@@ -137,7 +167,7 @@ struct Seed<'r> {
 impl Seed<'_> {
     fn deeper<E: serde::de::Error>(&self) -> Result<usize, E> {
         if self.depth >= MAX_DEPTH {
-            return Err(E::custom(format_args!("it is nested more than {MAX_DEPTH} levels deep")));
+            return Err(E::custom(too_deep()));
         }
         Ok(self.depth + 1)
     }

@@ -204,7 +204,8 @@ fn the_field_validation_parameter_is_read_as_kube_reads_it() {
 
 #[test]
 fn duplicate_fields_are_told_with_their_paths_and_the_last_one_counts() {
-    let json = br#"{"metadata":{"labels":{"a":"b","a":"c","a":"d"}},"spec":{"name":"x","names":[{"y":1},{"y":1,"y":2}],"name":"z"}}"#;
+    let json = br#"{"metadata":{"labels":{"a":"b","a":"c","a":"d"}},
+        "spec":{"name":"x","names":[{"y":1},{"y":1,"y":2}],"name":"z"}}"#;
     let (value, duplicates) = parse_json(json).expect("it is JSON");
     assert_eq!(duplicates, ["metadata.labels.a", "spec.names[1].y", "spec.name"]);
     assert_eq!(value, json!({"metadata":{"labels":{"a":"d"}},"spec":{"name":"z","names":[{"y":1},{"y":2}]}}));
@@ -244,7 +245,10 @@ fn deep_and_wide_documents_are_refused() {
         }
         parse(format!("[{}1]", "1,".repeat(MAX_NODES)).as_bytes()).expect_err("too wide");
     }
-    parse_yaml("- ".repeat(100_000).as_bytes()).expect_err("too deep");
+    let error = parse_yaml("- ".repeat(100_000).as_bytes()).expect_err("too deep").to_string();
+    assert!(error.contains("more than 64 levels deep at line 1"), "{error}");
+    let error = parse_json("[".repeat(100).as_bytes()).expect_err("too deep").to_string();
+    assert!(error.contains("more than 64 levels deep at line 1"), "{error}");
     parse_yaml("? ".repeat(100_000).as_bytes()).expect_err("too deep");
 }
 
@@ -295,6 +299,8 @@ fn yaml_bombs_do_not_go_off() {
         laughs.push_str(&line);
     }
     parse_yaml(laughs.as_bytes()).expect_err("too many values");
+    let often = format!("a: &a x\nb: [{}]\n", vec!["*a"; 900].join(", "));
+    assert!(parse_yaml(often.as_bytes()).is_ok());
     let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), vec!["*a"; 900].join(", "));
     parse_yaml(long.as_bytes()).expect_err("too much text");
     let merges = format!("a: &a {{{}}}\nb: [{}]", "k: v, ".repeat(1000), vec!["{<<: *a}"; 900].join(", "));
@@ -309,7 +315,8 @@ fn a_number_where_a_string_is_wanted_in_yaml_hints_at_quotes() {
     assert_eq!(
         errors,
         [
-            "spec.detail.keywords: Invalid value: \"string\": spec.detail.keywords in body must be of type array: \"string\"",
+            "spec.detail.keywords: Invalid value: \"string\": spec.detail.keywords in body must be of type array: \
+             \"string\"",
             "spec.name: Invalid value: \"number\": spec.name in body must be of type string: \"number\" \
              (YAML reads it so; put it in quotes to make it a string)",
         ]
@@ -334,7 +341,8 @@ fn any_json() -> impl Strategy<Value = Value> {
     let keys = prop_oneof![
         2 => "[a-zé.]{0,3}",
         3 => prop::sample::select(vec![
-            "apiVersion", "kind", "metadata", "spec", "status", "name", "names", "detail", "keywords", "size", "creatTime",
+            "apiVersion", "kind", "metadata", "spec", "status", "name", "names", "detail", "keywords", "size",
+            "creatTime",
             "actions", "type", "labels", "ownerReferences", "managedFields", "fieldsV1", "uid", "codes", "datas",
         ]).prop_map(str::to_owned),
     ];

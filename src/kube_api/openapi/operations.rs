@@ -95,13 +95,14 @@ const WATCHING: [Parameter; 3] = [
     parameter(
         "allowWatchBookmarks",
         "boolean",
-        "Asks for watch events with type BOOKMARK, which carry only a resource version. Ignored if this is not a watch.",
+        "Asks for watch events with type BOOKMARK, which carry only a resource version. Ignored if this is not a \
+         watch.",
     ),
     parameter(
         "sendInitialEvents",
         "boolean",
-        "Together with watch and resourceVersionMatch=NotOlderThan: the watch begins with an event for each object there \
-         is, then a bookmark annotated k8s.io/initial-events-end, then goes on as usual.",
+        "Together with watch and resourceVersionMatch=NotOlderThan: the watch begins with an event for each object \
+         there is, then a bookmark annotated k8s.io/initial-events-end, then goes on as usual.",
     ),
     parameter(
         "watch",
@@ -125,8 +126,8 @@ const DELETION: [Parameter; 3] = [
     parameter(
         "propagationPolicy",
         "string",
-        "Whether and how dependents are deleted: Orphan (keep them), Background (after the object) or Foreground (before \
-         it). Either this field or OrphanDependents may be set, but not both.",
+        "Whether and how dependents are deleted: Orphan (keep them), Background (after the object) or Foreground \
+         (before it). Either this field or OrphanDependents may be set, but not both.",
     ),
 ];
 

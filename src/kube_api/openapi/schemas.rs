@@ -1,6 +1,7 @@
 //! The schemas that the documents name: ours, and those of kube's that they refer to.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, ObjectMeta, Patch, Status, WatchEvent};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, ObjectMeta, Patch, Status};
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -18,10 +19,16 @@ pub(super) fn ours(name: &str) -> String {
     format!("io.sealos.imagehub.{VERSION}.{name}")
 }
 
-const API_VERSION: &str = "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
-const KIND: &str = "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
-const OBJECT_META: &str = "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
-const LIST_META: &str = "Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
+const API_VERSION: &str = "APIVersion defines the versioned schema of this representation of an object. Servers \
+    should convert recognized schemas to the latest internal value, and may reject unrecognized values. More \
+    info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
+const KIND: &str = "Kind is a string value representing the REST resource this object represents. Servers may \
+    infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: \
+    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
+const OBJECT_META: &str = "Standard object's metadata. More info: \
+    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+const LIST_META: &str = "Standard list metadata. More info: \
+    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
 
 /// All schemas, by name.
 pub(super) fn all(form: Form) -> Map<String, Value> {
@@ -132,17 +139,52 @@ fn upstream(form: Form) -> Map<String, Value> {
     generator.subschema_for::<Status>();
     generator.subschema_for::<DeleteOptions>();
     generator.subschema_for::<Patch>();
-    generator.subschema_for::<WatchEvent<Value>>();
+    generator.subschema_for::<RawExtension>();
     let mut schemas = generator.take_definitions(true);
     if form == Form::V3 {
         schemas.values_mut().for_each(wrap_references);
     }
-    for (name, pointer, extension, value) in extensions() {
+    schemas.insert(meta("WatchEvent"), watch_event(form));
+    // k8s-openapi makes it required since its own type can't be without
+    if let Some(Value::Object(status)) = schemas.get_mut(&meta("Status")) {
+        status.remove("required");
+    }
+    let defaults = if form == Form::V3 { defaults() } else { Vec::new() };
+    for (name, pointer, keyword, value) in extensions().into_iter().chain(defaults) {
         if let Some(Value::Object(place)) = schemas.get_mut(&meta(name)).and_then(|s| s.pointer_mut(pointer)) {
-            place.insert(extension.to_owned(), value);
+            place.insert(keyword.to_owned(), value);
         }
     }
     schemas
+}
+
+/// Kube's own words, which k8s-openapi changes for its generic type.
+fn watch_event(form: Form) -> Value {
+    let object = "Object is:\n * If Type is Added or Modified: the new state of the object.\n * If Type is \
+        Deleted: the \
+                  state of the object immediately before deletion.\n * If Type is Error: *Status is recommended; other \
+                  types may make sense\n   depending on context.";
+    json!({
+        "description": "Event represents a single event to a watched resource.",
+        "type": "object",
+        "required": ["type", "object"],
+        "properties": {
+            "object": described(form, object, "io.k8s.apimachinery.pkg.runtime.RawExtension"),
+            "type": { "type": "string" },
+        },
+    })
+}
+
+/// The defaults that kube's v3 documents have and k8s-openapi leaves out.
+fn defaults() -> Vec<Patched> {
+    vec![
+        ("OwnerReference", "/properties/apiVersion", "default", json!("")),
+        ("OwnerReference", "/properties/kind", "default", json!("")),
+        ("OwnerReference", "/properties/name", "default", json!("")),
+        ("OwnerReference", "/properties/uid", "default", json!("")),
+        ("ShardInfo", "/properties/selector", "default", json!("")),
+        ("Status", "/properties/metadata", "default", json!({})),
+    ]
 }
 
 fn wrap_references(schema: &mut Value) {
@@ -160,8 +202,12 @@ fn wrap_references(schema: &mut Value) {
     }
 }
 
-/// What kube's documents say of these schemas and k8s-openapi leaves out: schema, place in it, extension.
-fn extensions() -> Vec<(&'static str, &'static str, &'static str, Value)> {
+/// What is put into a schema of kube's: its name, the place in it, the keyword and its value.
+type Patched = (&'static str, &'static str, &'static str, Value);
+
+/// What kube's documents say of these schemas and k8s-openapi leaves out. They are the same as kube's to the
+/// letter, since an aggregator that finds a schema with another content serves both, one with a new name.
+fn extensions() -> Vec<Patched> {
     const LIST_TYPE: &str = "x-kubernetes-list-type";
     const STRATEGY: &str = "x-kubernetes-patch-strategy";
     let gvks = |kind: &str| {
@@ -180,7 +226,6 @@ fn extensions() -> Vec<(&'static str, &'static str, &'static str, Value)> {
         ("ObjectMeta", "/properties/ownerReferences", STRATEGY, json!("merge")),
         ("OwnerReference", "", "x-kubernetes-map-type", json!("atomic")),
         ("StatusDetails", "/properties/causes", LIST_TYPE, json!("atomic")),
-        ("Status", "/properties/details", LIST_TYPE, json!("atomic")),
         ("Status", "", "x-kubernetes-group-version-kind", json!([{ "group": "", "kind": "Status", "version": "v1" }])),
         ("DeleteOptions", "/properties/dryRun", LIST_TYPE, json!("atomic")),
         ("DeleteOptions", "", "x-kubernetes-group-version-kind", gvks("DeleteOptions")),

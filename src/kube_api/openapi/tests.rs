@@ -182,8 +182,9 @@ fn every_kind_and_its_list_have_a_schema_that_says_which_they_are() {
         }
         let metadata = &schemas["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"]["properties"];
         assert_eq!(metadata["ownerReferences"]["x-kubernetes-list-map-keys"], json!(["uid"]));
-        let keywords = &schemas["io.sealos.imagehub.v1.Image"]["properties"]["spec"]["properties"]["detail"]["properties"]
-            ["keywords"];
+        let keywords = schemas["io.sealos.imagehub.v1.Image"]
+            .pointer("/properties/spec/properties/detail/properties/keywords")
+            .expect("it is there");
         assert_eq!(keywords["x-kubernetes-list-type"], "atomic");
     }
 }
@@ -191,10 +192,11 @@ fn every_kind_and_its_list_have_a_schema_that_says_which_they_are() {
 #[test]
 fn defaults_are_documented_in_v3_and_left_out_of_v2_as_kube_does() {
     let [(_, v2), (_, v3)] = documents();
+    let pack = "io.sealos.imagehub.v1.DataPack";
+    let (v2, v3) = (&v2["definitions"][pack], &v3["components"]["schemas"][pack]);
     let field = |pointer: &str| {
-        let v2 = v2["definitions"]["io.sealos.imagehub.v1.DataPack"].pointer(pointer).expect("it is there")["default"]
-            .clone();
-        (v2, v3["components"]["schemas"]["io.sealos.imagehub.v1.DataPack"].pointer(pointer).expect("it is there")["default"].clone())
+        let default = |schema: &Value| schema.pointer(pointer).expect("it is there")["default"].clone();
+        (default(v2), default(v3))
     };
     assert_eq!(field("/properties/spec/properties/expireTime"), (Value::Null, json!("2h")));
     assert_eq!(field("/properties/spec/properties/type"), (Value::Null, json!("base")));
