@@ -13,6 +13,7 @@ mod owners;
 mod patch;
 mod read;
 mod refresh;
+mod status;
 mod update;
 mod watch;
 

@@ -1,0 +1,171 @@
+//! The paths of the Kubernetes door.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Query, Request, State};
+use axum::response::Response;
+use http::{HeaderMap, Method, StatusCode};
+use tokio_util::sync::CancellationToken;
+
+use super::discovery::{self, DiscoveryForm};
+use super::resource::{self, Target};
+use super::{openapi, respond};
+use crate::api::{GROUP, Kind, VERSION};
+use crate::auth::{Caller, authenticate};
+use crate::error::Error;
+use crate::registry::Registry;
+
+/// What the door needs.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// The verbs.
+    pub registry: Arc<Registry>,
+    /// Whether the server is ready to be sent requests.
+    pub ready: tokio::sync::watch::Receiver<bool>,
+    /// Cancelled when the server stops: watches end then.
+    pub stop: CancellationToken,
+}
+
+/// The Kubernetes door. Who asks is the [`Caller`] among a request's extensions that its client certificate
+/// stands for, if it has one; without, it is whoever the headers say, or nobody.
+pub fn router(app: App) -> Router {
+    Router::new().fallback(serve).with_state(app)
+}
+
+async fn serve(
+    State(app): State<App>,
+    query: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
+    request: Request,
+) -> Response {
+    let head = request.method() == Method::HEAD;
+    let path = request.uri().path().to_owned();
+    let mut response = match answer(&app, &path, query.map(|Query(pairs)| pairs), request).await {
+        Ok(response) => response,
+        Err(error) => respond::error(&error),
+    };
+    if head {
+        *response.body_mut() = axum::body::Body::empty();
+    }
+    response
+}
+
+async fn answer(
+    app: &App,
+    path: &str,
+    query: Result<Vec<(String, String)>, axum::extract::rejection::QueryRejection>,
+    request: Request,
+) -> Result<Response, Error> {
+    let query = query.map_err(|e| Error::BadRequest(format!("the query can't be read: {}", e.body_text())))?;
+    let caller = authenticate(request.extensions().get::<Caller>(), request.headers())?;
+    if let Some(target) = target(path)? {
+        return Ok(resource::serve(app, caller, target, query, request).await);
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Err(if is_document(path) {
+            Error::MethodNotAllowed("the server does not allow this method on the requested resource".to_owned())
+        } else {
+            Error::NoSuchPath
+        });
+    }
+    document(app, path, request.headers())
+}
+
+/// What a path names, if it is of a resource.
+fn target(path: &str) -> Result<Option<Target>, Error> {
+    let Some(rest) = path.strip_prefix("/apis/").and_then(|p| p.strip_prefix(GROUP)).and_then(|p| p.strip_prefix('/'))
+    else {
+        return Ok(None);
+    };
+    let Some(rest) = rest.strip_prefix(VERSION).and_then(|p| p.strip_prefix('/')).filter(|p| !p.is_empty()) else {
+        return Ok(None);
+    };
+    let mut parts = rest.strip_suffix('/').unwrap_or(rest).split('/');
+    let kind = parts.next().and_then(Kind::from_plural).ok_or(Error::NoSuchPath)?;
+    let name = parts.next().map(decode).transpose()?;
+    let status = match parts.next() {
+        None => false,
+        Some("status") if kind.has_status_subresource() => true,
+        Some(_) => return Err(Error::NoSuchPath),
+    };
+    if parts.next().is_some() {
+        return Err(Error::NoSuchPath);
+    }
+    Ok(Some(Target { kind, name, status }))
+}
+
+/// A percent-decoded path segment.
+fn decode(segment: &str) -> Result<String, Error> {
+    let bad = || Error::BadRequest(format!("the path segment {segment:?} is not percent-encoded UTF-8"));
+    let bytes = segment.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        if *byte == b'%' {
+            let digits = segment.get(at + 1..at + 3).ok_or_else(bad)?;
+            out.push(u8::from_str_radix(digits, 16).map_err(|_| bad())?);
+            at += 3;
+        } else {
+            out.push(*byte);
+            at += 1;
+        }
+    }
+    String::from_utf8(out).map_err(|_| bad())
+}
+
+const V3: &str = "/openapi/v3/apis/imagehub.sealos.io/v1";
+
+fn is_document(path: &str) -> bool {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    matches!(
+        path,
+        "" | "/api" | "/apis" | "/apis/imagehub.sealos.io" | "/apis/imagehub.sealos.io/v1" | "/version"
+            | "/openapi/v2" | "/openapi/v3" | V3 | "/healthz" | "/livez" | "/readyz"
+    )
+}
+
+/// What is served that is no resource: for everybody, as with kube's `system:public-info-viewer` and
+/// `system:discovery`.
+fn document(app: &App, path: &str, headers: &HeaderMap) -> Result<Response, Error> {
+    const JSON: &str = "application/json";
+    let accept = headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok());
+    let form = discovery::negotiate_discovery(accept);
+    let aggregated = match form {
+        DiscoveryForm::Legacy => JSON,
+        other => other.content_type(),
+    };
+    Ok(match path.strip_suffix('/').unwrap_or(path) {
+        "" => respond::document(headers, &index(), JSON),
+        "/api" => respond::document(headers, discovery::api(form), aggregated),
+        "/apis" => respond::document(headers, discovery::apis(form), aggregated),
+        "/apis/imagehub.sealos.io" => respond::document(headers, discovery::group(), JSON),
+        "/apis/imagehub.sealos.io/v1" => respond::document(headers, discovery::resources(), JSON),
+        "/version" => respond::document(headers, discovery::version(), JSON),
+        "/openapi/v2" => {
+            if accept.is_some_and(|accept| !accept.contains("json") && !accept.contains("*/*")) {
+                return Err(Error::NotAcceptable("/openapi/v2 is served as application/json".to_owned()));
+            }
+            respond::document(headers, openapi::v2_document(), JSON)
+        }
+        "/openapi/v3" => respond::document(headers, &openapi::Document::new(openapi::v3_index()), JSON),
+        V3 => respond::document(headers, openapi::v3_document(), JSON),
+        "/healthz" | "/livez" => plain(StatusCode::OK, "ok"),
+        "/readyz" if *app.ready.borrow() => plain(StatusCode::OK, "ok"),
+        "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping"),
+        _ => return Err(Error::NoSuchPath),
+    })
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response {
+    let mut response = Response::new(text.into());
+    *response.status_mut() = status;
+    response
+}
+
+/// What there is, as kube's `/` lists it.
+fn index() -> openapi::Document {
+    openapi::Document::json(&serde_json::json!({ "paths": [
+        "/api", "/apis", "/apis/imagehub.sealos.io", "/apis/imagehub.sealos.io/v1", "/healthz", "/livez", "/openapi/v2",
+        "/openapi/v3", V3, "/readyz", "/version",
+    ] }))
+}

@@ -1,0 +1,169 @@
+//! Watch streams: one JSON event a line.
+
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::negotiate::{Accepted, Form};
+use super::params::Include;
+use super::table;
+use crate::api::{API_VERSION, Kind};
+use crate::clock::SharedClock;
+use crate::error::Error;
+use crate::graph::{Event, Record, Revision};
+use crate::registry::{EventType, Reader, Watch, WatchItem};
+
+/// What kube calls the bookmark that ends the initial events.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+
+/// How a stream's events are written.
+struct Writer {
+    kind: Kind,
+    form: Form,
+    include: Include,
+    clock: SharedClock,
+    definitions: String,
+}
+
+/// Answers with the events of `watch`, until it ends or `stop` is cancelled.
+pub(super) fn respond(
+    accepted: Accepted,
+    include: Include,
+    kind: Kind,
+    clock: SharedClock,
+    watch: Watch,
+    stop: CancellationToken,
+) -> Response {
+    let writer = Writer { kind, form: accepted.form, include, clock, definitions: table::definitions(kind) };
+    let chunks = stream::unfold((watch, writer, stop), |(mut watch, writer, stop)| async move {
+        let batch = if stop.is_cancelled() {
+            watch.end()
+        } else {
+            tokio::select! {
+                batch = watch.next() => batch,
+                () = stop.cancelled() => watch.end(),
+            }
+        };
+        let (reader, items) = batch?;
+        let mut out = Vec::new();
+        for item in &items {
+            writer.write(&mut out, &reader, item);
+        }
+        Some((Ok::<_, Infallible>(Bytes::from(out)), (watch, writer, stop)))
+    });
+    streaming(Body::from_stream(chunks))
+}
+
+/// A stream of the one event that says why there is no watch.
+pub(super) fn failed(error: &Error) -> Response {
+    let mut out = Vec::new();
+    write_error(&mut out, error);
+    streaming(Body::from(out))
+}
+
+fn streaming(body: Body) -> Response {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+fn write_error(out: &mut Vec<u8>, error: &Error) {
+    let mut status = serde_json::to_value(error.status()).unwrap_or(Value::Null);
+    if let Value::Object(fields) = &mut status {
+        fields.insert("kind".to_owned(), "Status".into());
+        fields.insert("apiVersion".to_owned(), "v1".into());
+    }
+    out.extend_from_slice(format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n").as_bytes());
+}
+
+fn begin(out: &mut Vec<u8>, kind: &str) {
+    out.extend_from_slice(br#"{"type":""#);
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(br#"","object":"#);
+}
+
+impl Writer {
+    fn write(&self, out: &mut Vec<u8>, reader: &Reader, item: &WatchItem) {
+        match item {
+            WatchItem::Existing(record) => {
+                begin(out, EventType::Added.as_str());
+                self.write_record(out, reader, record, record.revision);
+                out.extend_from_slice(b"}\n");
+            }
+            WatchItem::Event(kind, event) => self.write_event(out, reader, *kind, event),
+            WatchItem::Bookmark(revision, initial_end) => self.write_bookmark(out, *revision, *initial_end),
+            WatchItem::Failed(error) => write_error(out, error),
+        }
+    }
+
+    fn write_event(&self, out: &mut Vec<u8>, reader: &Reader, kind: EventType, event: &Event) {
+        begin(out, kind.as_str());
+        // An object that leaves a selector is told as it last was in it, at the version that took it out.
+        let left = (kind == EventType::Deleted && event.new_record().is_some()).then_some(event.old.as_ref()).flatten();
+        let form = match self.form {
+            Form::Object => Some(0),
+            Form::Metadata => Some(1),
+            // Ages go on.
+            Form::Table { .. } => None,
+        };
+        match (left, event.record(), form) {
+            (Some(old), _, _) => self.write_record(out, reader, old, event.revision),
+            (None, Some(record), Some(form)) => {
+                let encoding = form * 2 + reader.visible.sight().index();
+                let bytes = event.encoded(encoding, || {
+                    let mut bytes = Vec::new();
+                    self.write_record(&mut bytes, reader, record, event.revision);
+                    bytes.into()
+                });
+                out.extend_from_slice(&bytes);
+            }
+            (None, Some(record), None) => self.write_record(out, reader, record, event.revision),
+            (None, None, _) => out.extend_from_slice(b"null"),
+        }
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn write_record(&self, out: &mut Vec<u8>, reader: &Reader, record: &Record, revision: Revision) {
+        match self.form {
+            Form::Object => reader.write_object(out, record, revision),
+            // A metadata watch computes no status.
+            Form::Metadata => record.write_metadata(out, revision),
+            Form::Table { beta } => {
+                let metadata = json!({ "resourceVersion": revision.to_string() }).to_string();
+                out.extend_from_slice(table::head(beta, &metadata, &self.definitions).as_bytes());
+                table::write_row(out, reader, record, revision, self.include, self.clock.now());
+                out.extend_from_slice(b"]}");
+            }
+        }
+    }
+
+    fn write_bookmark(&self, out: &mut Vec<u8>, revision: Revision, initial_end: bool) {
+        let mut metadata = json!({ "resourceVersion": revision.to_string() });
+        if initial_end {
+            metadata["annotations"] = json!({ INITIAL_EVENTS_END: "true" });
+        }
+        let partial = json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata });
+        let object = match self.form {
+            Form::Object => json!({ "kind": self.kind.name(), "apiVersion": API_VERSION, "metadata": metadata }),
+            Form::Metadata => partial,
+            Form::Table { beta } => {
+                let version = if beta { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" };
+                json!({
+                    "kind": "Table", "apiVersion": version, "metadata": { "resourceVersion": revision.to_string() },
+                    "columnDefinitions": [], "rows": [{ "cells": [], "object": partial }],
+                })
+            }
+        };
+        begin(out, "BOOKMARK");
+        out.extend_from_slice(object.to_string().as_bytes());
+        out.extend_from_slice(b"}\n");
+    }
+}
