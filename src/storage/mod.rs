@@ -1,6 +1,10 @@
 //! Where objects are kept: one key a commit, compare-and-swap by revision, one sequence of revisions
 //! for all kinds. Storage is dumb: it knows no semantics, relates no two keys, and lists only one
-//! consistent state. What must hold of every storage is [`conformance`], run against each.
+//! consistent state. What must hold of every storage is the module `conformance`, run against each.
+
+#[cfg(test)]
+pub mod conformance;
+pub mod embedded;
 
 use std::fmt;
 use std::sync::Arc;
@@ -124,9 +128,11 @@ pub struct State {
     pub commits: Vec<Commit>,
 }
 
-/// A place to keep records. See [`conformance`] for the whole contract, as tests.
+/// A place to keep records. See the module `conformance` for the whole contract, as tests.
 pub trait Storage: Send + Sync + 'static {
-    /// Makes one commit if `write.expect` holds, durably, and answers with it.
+    /// Makes one commit if `write.expect` holds, durably, and answers with it. To delete with
+    /// [`Expect::Absent`] is a conflict always: there is nothing to delete. A write whose future is
+    /// dropped may be made all the same.
     fn commit(&self, write: Write) -> BoxFuture<'_, Result<Commit, CommitError>>;
 
     /// The record now: linearizable.
@@ -140,9 +146,10 @@ pub trait Storage: Send + Sync + 'static {
     fn state(&self) -> BoxFuture<'_, Result<State, ReadError>>;
 
     /// All commits after `after`, in order of revision, each once, in batches that are never empty;
-    /// it goes on until it is dropped, or ends with an error.
+    /// it goes on until it is dropped, or ends with an error. After a revision that is not yet given out
+    /// it waits for the ones above it.
     fn watch(&self, after: Revision) -> BoxStream<'static, Result<Vec<Commit>, ReadError>>;
 
-    /// Resolves, with the reason, when the storage has stopped for good: the process must end.
+    /// Resolves, with the reason, when the storage has failed and stopped for good: the process must end.
     fn stopped(&self) -> BoxFuture<'static, String>;
 }

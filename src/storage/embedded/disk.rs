@@ -1,0 +1,144 @@
+//! A disk in memory for tests: it knows what was synced and what was not, loses the latter in a crash,
+//! fails when told to, and can hold a sync back.
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use redb::StorageBackend;
+
+#[derive(Debug, Clone)]
+enum Change {
+    Len(usize),
+    Write(usize, Vec<u8>),
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    now: Vec<u8>,
+    synced: Vec<u8>,
+    unsynced: Vec<Change>,
+    syncs: u64,
+    fail_from_sync: Option<u64>,
+    broken: bool,
+    held: bool,
+    stuck: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Disk(Arc<(Mutex<Inner>, Condvar)>);
+
+impl Disk {
+    /// The disk after a crash now: of the changes that were not synced, those that `keep` picks by their
+    /// number got there.
+    pub(super) fn crashed(&self, mut keep: impl FnMut(usize) -> bool) -> Self {
+        let inner = self.0.0.lock();
+        let mut bytes = inner.synced.clone();
+        for (number, change) in inner.unsynced.iter().enumerate() {
+            if keep(number) {
+                apply(&mut bytes, change);
+            }
+        }
+        let fresh = Inner { now: bytes.clone(), synced: bytes, ..Inner::default() };
+        Self(Arc::new((Mutex::new(fresh), Condvar::new())))
+    }
+
+    pub(super) fn syncs(&self) -> u64 {
+        self.0.0.lock().syncs
+    }
+
+    /// The `after`th sync from now on fails, and all that follows.
+    pub(super) fn fail_sync(&self, after: u64) {
+        let mut inner = self.0.0.lock();
+        inner.fail_from_sync = Some(inner.syncs + after);
+    }
+
+    /// Lets no sync end until [`release`](Self::release).
+    pub(super) fn hold(&self) {
+        self.0.0.lock().held = true;
+    }
+
+    /// Waits until a sync is held back.
+    pub(super) fn wait_stuck(&self) {
+        self.0.1.wait_while(&mut self.0.0.lock(), |inner| !inner.stuck);
+    }
+
+    pub(super) fn release(&self) {
+        self.0.0.lock().held = false;
+        self.0.1.notify_all();
+    }
+
+    fn change(&self, change: Change) -> io::Result<()> {
+        let mut inner = self.0.0.lock();
+        inner.check()?;
+        apply(&mut inner.now, &change);
+        inner.unsynced.push(change);
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn check(&self) -> io::Result<()> {
+        if self.broken { Err(io::Error::other("the disk is broken")) } else { Ok(()) }
+    }
+}
+
+fn apply(bytes: &mut Vec<u8>, change: &Change) {
+    match change {
+        Change::Len(len) => bytes.resize(*len, 0),
+        Change::Write(offset, data) => {
+            let end = offset + data.len();
+            if bytes.len() < end {
+                bytes.resize(end, 0);
+            }
+            bytes[*offset..end].copy_from_slice(data);
+        }
+    }
+}
+
+fn index(offset: u64) -> usize {
+    usize::try_from(offset).unwrap()
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.0.lock().now.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let inner = self.0.0.lock();
+        inner.check()?;
+        let bytes = inner.now.get(index(offset)..index(offset) + out.len());
+        out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.change(Change::Len(index(len)))
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.change(Change::Write(index(offset), data.to_vec()))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut inner = self.0.0.lock();
+        while inner.held {
+            inner.stuck = true;
+            self.0.1.notify_all();
+            self.0.1.wait(&mut inner);
+        }
+        inner.stuck = false;
+        inner.check()?;
+        inner.syncs += 1;
+        if inner.fail_from_sync.is_some_and(|from| inner.syncs >= from) {
+            inner.broken = true;
+            return inner.check();
+        }
+        let inner = &mut *inner;
+        for change in inner.unsynced.drain(..) {
+            apply(&mut inner.synced, &change);
+        }
+        Ok(())
+    }
+}
