@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
+use serde_json::Value;
 
 use crate::api::{GROUP, Kind};
 
@@ -238,6 +239,17 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         matches!(self, Self::TooManyRequests(_) | Self::Unavailable(_) | Self::ResourceVersionTooLarge { .. })
             .then_some(RETRY_AFTER)
+    }
+
+    /// [`status`](Self::status) as it is sent: with `kind` and `apiVersion`.
+    #[must_use]
+    pub fn status_json(&self) -> Value {
+        let mut status = serde_json::to_value(self.status()).unwrap_or_default();
+        if let Value::Object(fields) = &mut status {
+            fields.insert("kind".to_owned(), "Status".into());
+            fields.insert("apiVersion".to_owned(), "v1".into());
+        }
+        status
     }
 
     /// The error as `metav1.Status`, in the words that kubectl knows.

@@ -38,12 +38,8 @@ pub(super) fn error(error: &Error) -> Response {
     if let Error::Internal(cause) = error {
         tracing::error!(%cause, "a request failed");
     }
-    let mut status = serde_json::to_value(error.status()).unwrap_or(Value::Null);
-    if let Value::Object(fields) = &mut status {
-        fields.insert("kind".to_owned(), "Status".into());
-        fields.insert("apiVersion".to_owned(), "v1".into());
-    }
-    let mut response = full(StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), JSON, status.to_string());
+    let code = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = full(code, JSON, error.status_json().to_string());
     if let Some(wait) = error.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, wait.as_secs().into());
     }

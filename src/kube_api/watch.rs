@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::negotiate::{Accepted, Form};
@@ -76,12 +76,10 @@ fn streaming(body: Body) -> Response {
 }
 
 fn write_error(out: &mut Vec<u8>, error: &Error) {
-    let mut status = serde_json::to_value(error.status()).unwrap_or(Value::Null);
-    if let Value::Object(fields) = &mut status {
-        fields.insert("kind".to_owned(), "Status".into());
-        fields.insert("apiVersion".to_owned(), "v1".into());
-    }
-    out.extend_from_slice(format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n").as_bytes());
+    begin(out, "ERROR");
+    out.extend_from_slice(error.status_json().to_string().as_bytes());
+    out.extend_from_slice(b"}
+");
 }
 
 fn begin(out: &mut Vec<u8>, kind: &str) {

@@ -1,1 +1,215 @@
-//! Not written yet.
+//! The process: what starts in which order, what listens, what is critical, and how it stops.
+//!
+//! Start: the gateway listens (so that `/readyz` says 503), the data directory is opened, the graph is
+//! filled, the Kubernetes door listens, the controllers run; then it is ready. Stop: not ready; no more
+//! connections, watches end, GOAWAY; what is under way finishes; the storage closes.
+
+mod demo;
+mod gateway;
+mod layers;
+mod listen;
+pub mod log;
+mod metrics;
+mod pki;
+
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::api::Kind;
+use crate::auth::Caller;
+use crate::clock::{SharedClock, SystemClock};
+use crate::controller;
+use crate::datapack::Packs;
+use crate::graph::{Graph, Window};
+use crate::kube_api;
+use crate::registry::Registry;
+use crate::storage::Storage as _;
+use crate::storage::embedded::{Embedded, Options};
+
+pub use pki::reachable;
+
+/// How long requests that are under way may take to finish when the server stops.
+pub const DRAIN_TIME: Duration = Duration::from_secs(20);
+
+/// How a server is to run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the data is.
+    pub data_dir: PathBuf,
+    /// Where the Kubernetes API listens, with TLS.
+    pub kube_listen: SocketAddr,
+    /// Where the gateway listens, without.
+    pub http_listen: SocketAddr,
+    /// Whether the sample catalogue is loaded into an empty store.
+    pub demo: bool,
+    /// What the cache of packs holds at most, in bytes.
+    pub pack_cache_bytes: u64,
+}
+
+/// What a server that became ready tells the person who started it.
+#[derive(Debug)]
+pub struct Ready {
+    /// From the start to now.
+    pub took: Duration,
+    /// How many objects there are, by kind.
+    pub counts: [(Kind, usize); Kind::ALL.len()],
+    /// Where the Kubernetes API listens.
+    pub kube: SocketAddr,
+    /// Where the gateway listens.
+    pub http: SocketAddr,
+    /// The administrator's kubeconfig, an absolute path.
+    pub kubeconfig: PathBuf,
+    /// The data directory, an absolute path.
+    pub data_dir: PathBuf,
+}
+
+/// Why a server could not start, or ended by itself: a sentence for the person who started it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ServerError(String);
+
+fn fatal(error: impl std::fmt::Display) -> ServerError {
+    ServerError(error.to_string())
+}
+
+/// Runs a server until it is told to stop by SIGTERM or SIGINT; tells `ready` once when it is.
+///
+/// # Errors
+/// It could not start, or something that it can't be without ended.
+pub async fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), ServerError> {
+    let started = Instant::now();
+    let clock: SharedClock = Arc::new(SystemClock);
+    let mut terminate = signal(SignalKind::terminate()).map_err(fatal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fatal)?;
+    raise_file_limit();
+
+    let http = listen::bind(config.http_listen, "--http-listen").await.map_err(fatal)?;
+    let kube = listen::bind(config.kube_listen, "--kube-listen").await.map_err(fatal)?;
+    let (http_at, kube_at) = (http.local_addr().map_err(fatal)?, kube.local_addr().map_err(fatal)?);
+    warn_of_open_gateway(http_at);
+
+    let stop = listen::Stop::default();
+    let (is_ready, ready_seen) = watch::channel(false);
+    let (measured, metrics_seen) = watch::channel(None);
+    let requests = metrics::RequestMetrics::default();
+    let gateway = gateway::router(gateway::Gateway { ready: ready_seen.clone(), metrics: metrics_seen });
+    let gateway = layers::around(gateway, "gateway", requests.clone());
+    let mut gateway = tokio::spawn(listen::Door { listener: http, tls: None, router: gateway }.serve(stop.clone()));
+
+    let (dir, for_storage) = (config.data_dir.clone(), Arc::clone(&clock));
+    let opening = tokio::task::spawn_blocking(move || Embedded::open(&dir, Options::default(), for_storage));
+    let storage = tokio::select! {
+        opened = opening => opened.map_err(fatal)?.map_err(fatal)?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    // The lock on the data is ours: now its other files may be touched.
+    let pki = pki::prepare(&config.data_dir, kube_at, clock.now()).map_err(fatal)?;
+    let tls = listen::tls(pki).map_err(fatal)?;
+
+    let (graph, writer) = Graph::open(&*storage, Window::default()).await.map_err(fatal)?;
+    let mut writer = tokio::spawn(writer.run());
+    let packs = Arc::new(Packs::new(config.pack_cache_bytes));
+    let registry = Arc::new(Registry::new(storage.clone(), graph, packs, clock));
+    measured.send_replace(Some(Arc::new(metrics::all(&registry, &requests))));
+
+    let ending = CancellationToken::new();
+    let app = kube_api::App { registry: Arc::clone(&registry), ready: ready_seen, stop: ending.clone() };
+    let router = layers::around(kube_api::router(app), "kube", requests);
+    let mut door = tokio::spawn(listen::Door { listener: kube, tls: Some(tls), router }.serve(stop.clone()));
+    let mut controllers = tokio::spawn(controller::run(Arc::clone(&registry)));
+    if config.demo {
+        let admin = Caller::authenticated("admin", [crate::auth::MASTERS.to_owned()]);
+        let loaded = demo::load(&registry, &admin).await;
+        let loaded = loaded.map_err(|error| fatal(format_args!("the sample catalogue can't be loaded: {error}")))?;
+        info!(objects = loaded, "sample catalogue");
+    }
+
+    let data_dir = std::path::absolute(&config.data_dir).map_err(fatal)?;
+    write_addresses(&config.data_dir, kube_at, http_at)?;
+    is_ready.send_replace(true);
+    let visible = registry.reader(&Caller::system()).visible;
+    let told = Ready {
+        took: started.elapsed(),
+        counts: Kind::ALL.map(|kind| (kind, visible.stored(kind))),
+        kube: kube_at,
+        http: http_at,
+        kubeconfig: data_dir.join("kubeconfig"),
+        data_dir,
+    };
+    info!(kube = %kube_at, http = %http_at, revision = %visible.revision(), took = ?told.took, "ready");
+    drop(visible);
+    ready(&told);
+
+    // Whatever of these ends takes the process with it: nothing runs on half alive.
+    let ended = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        reason = storage.stopped() => Some(format!("the storage has stopped: {reason}")),
+        end = &mut writer => Some(match end {
+            Ok(error) => format!("the graph can't go on: {error}"),
+            Err(error) => format!("the graph's writer died: {error}"),
+        }),
+        end = &mut controllers => Some(died("the controllers", end)),
+        end = &mut door => Some(died("the Kubernetes door", end)),
+        end = &mut gateway => Some(died("the gateway", end)),
+    };
+    is_ready.send_replace(false);
+    if let Some(reason) = ended {
+        return Err(ServerError(reason));
+    }
+
+    info!("stopping: requests that are under way finish, watches end");
+    ending.cancel();
+    stop.drain.cancel();
+    stop.connections.close();
+    tokio::select! {
+        () = stop.connections.wait() => {}
+        () = tokio::time::sleep(DRAIN_TIME) => warn!("some requests did not finish within {DRAIN_TIME:?}"),
+        _ = terminate.recv() => warn!("told to stop again: not waiting any longer"),
+        _ = interrupt.recv() => warn!("told to stop again: not waiting any longer"),
+    }
+    controllers.abort();
+    writer.abort();
+    tokio::task::spawn_blocking(move || storage.close()).await.map_err(fatal)?;
+    info!("stopped");
+    Ok(())
+}
+
+fn died(what: &str, end: Result<(), tokio::task::JoinError>) -> String {
+    match end {
+        Ok(()) => format!("{what} ended"),
+        Err(error) => format!("{what} died: {error}"),
+    }
+}
+
+/// For scripts: where a server that was given port 0 listens, and which process it is.
+fn write_addresses(dir: &Path, kube: SocketAddr, http: SocketAddr) -> Result<(), ServerError> {
+    let text = serde_json::json!({
+        "kube": kube.to_string(), "http": http.to_string(), "pid": std::process::id(),
+    });
+    pki::write(&dir.join("addresses.json"), text.to_string().as_bytes()).map_err(fatal)
+}
+
+fn warn_of_open_gateway(address: SocketAddr) {
+    if !address.ip().is_loopback() {
+        warn!(%address, "the gateway has no TLS and listens beyond this machine: put a proxy with TLS in front of it");
+    }
+}
+
+/// Each connection is an open file; the soft limit that shells set is for programs that use `select`.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        warn!(%error, "the limit of open files can't be raised");
+    }
+}

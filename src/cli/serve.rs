@@ -1,0 +1,99 @@
+//! `imagehub serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use crate::datapack;
+use crate::server::{self, Config, Ready, log};
+
+/// The flags of `serve`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  imagehub serve --demo                          try it, with a sample catalogue
+  imagehub serve --data-dir /var/lib/imagehub    keep the data there
+  imagehub serve --kube-listen 0.0.0.0:8443      serve the Kubernetes API to other machines")]
+pub(super) struct Args {
+    /// Where the data, the certificates and the administrator's kubeconfig are
+    #[arg(long, env = "IMAGEHUB_DATA_DIR", value_name = "DIR", default_value = "imagehub-data")]
+    data_dir: PathBuf,
+    /// Where the Kubernetes API listens, with TLS
+    #[arg(long, env = "IMAGEHUB_KUBE_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    kube_listen: SocketAddr,
+    /// Where the gateway listens, without TLS
+    #[arg(long, env = "IMAGEHUB_HTTP_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    http_listen: SocketAddr,
+    /// Load a sample catalogue if there is no data yet
+    #[arg(long, env = "IMAGEHUB_DEMO")]
+    demo: bool,
+    /// The most bytes of computed DataPacks that are kept in memory
+    #[arg(long, env = "IMAGEHUB_PACK_CACHE_BYTES", value_name = "BYTES", default_value_t = datapack::CACHE_BYTES)]
+    pack_cache_bytes: u64,
+    /// What is logged: a level, or targets with levels; imagehub::access=info logs each request
+    #[arg(long, env = "IMAGEHUB_LOG", value_name = "FILTER", default_value = log::DEFAULT_FILTER)]
+    log: String,
+}
+
+pub(super) fn run(args: Args) -> Result<(), String> {
+    log::start(&args.log)?;
+    let config = Config {
+        data_dir: args.data_dir,
+        kube_listen: args.kube_listen,
+        http_listen: args.http_listen,
+        demo: args.demo,
+        pack_cache_bytes: args.pack_cache_bytes,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("no threads can be started: {error}"))?;
+    let done = runtime.block_on(server::run(config, |ready| super::print(&banner(ready))));
+    // A blocking read that is still at it must not hold the process.
+    runtime.shutdown_background();
+    done.map_err(|error| error.to_string())
+}
+
+fn banner(ready: &Ready) -> String {
+    let counts: Vec<String> =
+        ready.counts.iter().map(|(kind, count)| format!("{count} {}", kind.plural())).collect();
+    let kubeconfig = shell_quoted(&ready.kubeconfig.display().to_string());
+    let ca = shell_quoted(&ready.data_dir.join("pki/ca.crt").display().to_string());
+    format!(
+        "
+imagehub {version}, ready in {took:.0?}: {counts}
+
+  Kubernetes API  https://{kube}
+  gateway         http://{http}  (health, metrics)
+
+  export KUBECONFIG={kubeconfig}
+
+Try:
+  kubectl get repositories
+  kubectl create -f examples/pack.yaml -o jsonpath='{{.status}}'
+  curl --cacert {ca} https://{kube}/apis/imagehub.sealos.io/v1/images?limit=1
+
+Ctrl-C stops it; the data stays in {data}
+",
+        version = env!("CARGO_PKG_VERSION"),
+        took = ready.took,
+        counts = counts.join(", "),
+        kube = server::reachable(ready.kube),
+        http = server::reachable(ready.http),
+        data = ready.data_dir.display(),
+    )
+}
+
+/// A word for a shell, whatever it holds.
+fn shell_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_a_quote_is_one_word_for_a_shell() {
+        assert_eq!(shell_quoted("/home/o'neil/x y"), r"'/home/o'\''neil/x y'");
+    }
+}

@@ -1,0 +1,73 @@
+//! The gateway's listener: health, metrics, and what there is.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry as Metrics;
+use serde_json::json;
+use tokio::sync::watch;
+
+/// What the gateway shows.
+#[derive(Clone)]
+pub struct Gateway {
+    /// Whether the server is ready.
+    pub ready: watch::Receiver<bool>,
+    /// The metrics, once there is something to measure.
+    pub metrics: watch::Receiver<Option<Arc<Metrics>>>,
+}
+
+/// The gateway's paths.
+pub fn router(gateway: Gateway) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/livez", get(|| async { "ok" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .fallback(|| async { problem(StatusCode::NOT_FOUND, "nothing is served at this path; GET / lists what is") })
+        .method_not_allowed_fallback(|| async {
+            problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes GET and HEAD only")
+        })
+        .with_state(gateway)
+}
+
+/// An error of the gateway (RFC 9457).
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or_default();
+    let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    (status, [(CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}
+
+async fn index() -> Json<serde_json::Value> {
+    Json(json!({
+        "name": "imagehub",
+        "version": env!("CARGO_PKG_VERSION"),
+        "paths": ["/healthz", "/livez", "/readyz", "/metrics"],
+    }))
+}
+
+async fn readyz(State(gateway): State<Gateway>) -> Response {
+    if *gateway.ready.borrow() {
+        "ok".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping").into_response()
+    }
+}
+
+async fn metrics(State(gateway): State<Gateway>) -> Response {
+    let metrics = gateway.metrics.borrow().clone();
+    let mut out = String::new();
+    match metrics.map(|metrics| text::encode(&mut out, &metrics)) {
+        Some(Ok(())) => {
+            ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], out).into_response()
+        }
+        Some(Err(_)) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be written"),
+        None => problem(StatusCode::SERVICE_UNAVAILABLE, "starting: there is nothing to measure yet"),
+    }
+}

@@ -1,0 +1,182 @@
+//! Accepting connections: how many, how slowly they may go, and how they end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+use tracing::{debug, warn};
+
+use super::pki::{self, Pki};
+
+/// The most connections of one listener. The next one waits in the system's queue until one ends.
+pub const CONNECTIONS: usize = 32_768;
+/// How long a client may take for the TLS handshake.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// How long a client may take to send a request's headers; also how long an idle HTTP/1 connection is kept.
+const HEADER_TIME: Duration = Duration::from_secs(90);
+/// The most bytes of an HTTP/1 request's headers, and of what is read ahead.
+const HTTP1_BUFFER: usize = 64 * 1024;
+/// The most bytes of an HTTP/2 request's headers.
+const HTTP2_HEADERS: u32 = 64 * 1024;
+/// The most requests at a time on an HTTP/2 connection: kube-apiserver's own limit.
+const HTTP2_STREAMS: u32 = 250;
+/// How often a silent HTTP/2 connection is asked whether it is still there, and how long the answer may take.
+const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+/// How long accepting waits after the system refused a connection (too many open files, say).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A socket that listens, for a flag that names its address.
+///
+/// # Errors
+/// What the system says, with the flag.
+pub async fn bind(address: SocketAddr, flag: &str) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let advice = match error.kind() {
+            io::ErrorKind::AddrInUse => "another program, perhaps another imagehub, listens there: stop it, or choose another",
+            io::ErrorKind::AddrNotAvailable => "this machine doesn't have that address: choose one that it has",
+            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose another",
+            _ => "choose another",
+        };
+        io::Error::new(error.kind(), format!("can't listen on {address} ({error}): {advice} address with {flag}"))
+    })
+}
+
+/// The TLS settings of a server with certificates `pki`: client certificates are asked for, never required.
+///
+/// # Errors
+/// A certificate can't be used.
+pub fn tls(pki: Pki) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(pki.ca)?;
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let mut config = ServerConfig::builder()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![pki.certificate], pki.key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A listener, and what it serves.
+pub struct Door {
+    /// The listening socket.
+    pub listener: TcpListener,
+    /// For a door with TLS.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// What is served.
+    pub router: Router,
+}
+
+/// How doors stop.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// No more connections; those that are there finish what they are at.
+    pub drain: CancellationToken,
+    /// Every connection is a task here.
+    pub connections: TaskTracker,
+}
+
+impl Door {
+    /// Accepts connections until `stop` drains.
+    pub async fn serve(self, stop: Stop) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let acceptor = self.tls.map(TlsAcceptor::from);
+        loop {
+            // First the room, then the connection: what there is no room for waits in the system's queue.
+            let accepted = async {
+                let permit = Arc::clone(&room).acquire_owned().await;
+                (permit, self.listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                () = stop.drain.cancelled() => return,
+                accepted = accepted => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let (acceptor, router, drain) = (acceptor.clone(), self.router.clone(), stop.drain.clone());
+                    stop.connections.spawn(async move {
+                        connection(stream, acceptor, router, drain).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "a connection can't be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Router, drain: CancellationToken) {
+    // Answers are written whole; waiting to fill a packet only delays them.
+    let _ = stream.set_nodelay(true);
+    let Some(acceptor) = acceptor else { return serve(stream, router, drain).await };
+    let shake = tokio::select! {
+        shake = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)) => shake,
+        () = drain.cancelled() => return,
+    };
+    let stream = match shake {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return debug!(%error, "a TLS handshake failed"),
+        Err(_) => return debug!("a TLS handshake took too long"),
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let router = match certificate.map(pki::caller_of) {
+        None => router,
+        Some(Some(caller)) => router.layer(axum::Extension(caller)),
+        Some(None) => return debug!("a client certificate names nobody"),
+    };
+    serve(stream, router, drain).await;
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, drain: CancellationToken) {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(HTTP1_BUFFER)
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS)
+        .max_header_list_size(HTTP2_HEADERS)
+        .keep_alive_interval(HTTP2_PING.0)
+        .keep_alive_timeout(HTTP2_PING.1);
+    let service = TowerToHyperService::new(router.map_request(|request: http::Request<hyper::body::Incoming>| {
+        request.map(axum::body::Body::new)
+    }));
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    debug!(error, "a connection failed");
+                }
+                return;
+            }
+            () = drain.cancelled(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
