@@ -54,8 +54,7 @@ pub(super) fn run(args: Args) -> Result<(), String> {
 }
 
 fn banner(ready: &Ready) -> String {
-    let counts: Vec<String> =
-        ready.counts.iter().map(|(kind, count)| format!("{count} {}", kind.plural())).collect();
+    let counts: Vec<String> = ready.counts.iter().map(|(kind, count)| format!("{count} {}", kind.plural())).collect();
     let kubeconfig = shell_quoted(&ready.kubeconfig.display().to_string());
     let ca = shell_quoted(&ready.data_dir.join("pki/ca.crt").display().to_string());
     format!(

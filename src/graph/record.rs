@@ -15,9 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use crate::api::{
-    API_VERSION, ContentHash, DataPackSpec, GoDuration, Grain, Kind, Object, Spec, split_image_name,
-};
+use crate::api::{API_VERSION, ContentHash, DataPackSpec, GoDuration, Grain, Kind, Object, Spec, split_image_name};
 use crate::storage::{Key, Revision};
 
 /// The first 128 bits of a SHA-256, for telling whether computed content changed.
@@ -529,9 +527,8 @@ impl Head {
         Ok(match kind {
             Kind::Image => {
                 let image: ImageDocument = serde_json::from_str(spec).map_err(bad)?;
-                let repository = split_image_name(&image.name).map_or(&*image.name, |(organization, repo, _)| {
-                    &image.name[..organization.len() + 1 + repo.len()]
-                });
+                let repository = split_image_name(&image.name)
+                    .map_or(&*image.name, |(organization, repo, _)| &image.name[..organization.len() + 1 + repo.len()]);
                 let detail = &image.detail;
                 let span = |raw| Span::raw(text, raw);
                 Self::Image(Box::new(ImageHead {

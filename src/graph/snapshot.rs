@@ -248,11 +248,8 @@ impl Snapshot {
         self.at_ms = self.at_ms.max(at_ms);
         table.live = table.live + usize::from(new.is_some()) - usize::from(old.is_some());
 
-        let version = Arc::new(Version {
-            revision,
-            record: new.clone(),
-            older: Mutex::new(newest.filter(|_| with_event)),
-        });
+        let version =
+            Arc::new(Version { revision, record: new.clone(), older: Mutex::new(newest.filter(|_| with_event)) });
         if new.is_some() || with_event {
             table.by_name.insert(Arc::clone(&name), Arc::clone(&version));
             table.ordered.insert(Arc::clone(&name), Arc::clone(&version));

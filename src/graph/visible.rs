@@ -225,11 +225,7 @@ impl Visible {
         let found: Box<dyn Iterator<Item = Arc<Record>> + 'a> = match self.candidates(&query) {
             Some(names) => Box::new(names.filter_map(move |name| named(&name))),
             None => Box::new(self.snapshot.names(kind, query.after).filter_map(move |(name, version)| {
-                if version.revision <= query.at {
-                    version.record.clone()
-                } else {
-                    named(name)
-                }
+                if version.revision <= query.at { version.record.clone() } else { named(name) }
             })),
         };
         found.filter(move |record| query.selects(record) && self.sees(record))

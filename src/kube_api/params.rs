@@ -45,7 +45,9 @@ impl Params {
     fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Error> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let number = text.parse().map_err(|_| {
-            Error::BadRequest(format!("the query parameter {name} is {text:?}; it must be a number that is not negative"))
+            Error::BadRequest(format!(
+                "the query parameter {name} is {text:?}; it must be a number that is not negative"
+            ))
         });
         number.map(Some)
     }
@@ -101,10 +103,7 @@ impl Params {
             forbidden(&mut faults, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
         }
         if self.tristate("sendInitialEvents").is_some() {
-            faults.push(FieldError::forbidden(
-                "sendInitialEvents",
-                "sendInitialEvents is forbidden for list",
-            ));
+            faults.push(FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
         }
         if version.is_some_and(|v| v.0 > 0) && continue_token.is_some() {
             return Err(Error::BadRequest("specifying resource version is not allowed when using continue".to_owned()));
@@ -236,7 +235,11 @@ impl Params {
             (None, Some(policy)) => {
                 let parsed = Propagation::parse(policy);
                 if parsed.is_none() {
-                    faults.push(unsupported("propagationPolicy", policy, &["Foreground", "Background", "Orphan", "nil"]));
+                    faults.push(unsupported(
+                        "propagationPolicy",
+                        policy,
+                        &["Foreground", "Background", "Orphan", "nil"],
+                    ));
                 }
                 parsed
             }

@@ -35,7 +35,13 @@ pub(super) struct Target {
 }
 
 /// Answers a request about a resource.
-pub(super) async fn serve(app: &App, caller: Caller, target: Target, query: Vec<(String, String)>, request: Request) -> Response {
+pub(super) async fn serve(
+    app: &App,
+    caller: Caller,
+    target: Target,
+    query: Vec<(String, String)>,
+    request: Request,
+) -> Response {
     let params = Params::new(query);
     let (parts, body) = request.into_parts();
     let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };

@@ -61,9 +61,10 @@ fn full(status: StatusCode, media: HeaderValue, body: impl Into<Body>) -> Respon
 /// Bytes that are always the same, with their entity tag; 304 for a client that has them.
 pub(super) fn document(headers: &HeaderMap, document: &Document, media: &'static str) -> Response {
     let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
-    let known = known.flat_map(|v| v.split(',')).map(str::trim).any(|tag| {
-        tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == document.etag
-    });
+    let known = known
+        .flat_map(|v| v.split(','))
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == document.etag);
     let mut response = if known {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -125,10 +126,14 @@ pub(super) fn written(accepted: Accepted, include: Include, written: &Written, n
 /// Adds kube's warning headers (RFC 7234 5.5, code 299).
 pub(super) fn warn(response: &mut Response, warnings: &[String]) {
     for warning in warnings {
-        let quoted: String = warning.chars().filter(|c| !c.is_control()).flat_map(|c| {
-            let escape = matches!(c, '"' | '\\').then_some('\\');
-            escape.into_iter().chain([c])
-        }).collect();
+        let quoted: String = warning
+            .chars()
+            .filter(|c| !c.is_control())
+            .flat_map(|c| {
+                let escape = matches!(c, '"' | '\\').then_some('\\');
+                escape.into_iter().chain([c])
+            })
+            .collect();
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
             response.headers_mut().append(WARNING, value);
         }
@@ -137,9 +142,9 @@ pub(super) fn warn(response: &mut Response, warnings: &[String]) {
 
 fn body(accepted: Accepted, status: StatusCode, json: Vec<u8>) -> Response {
     if accepted.syntax == Syntax::Yaml {
-        let yaml = serde_json::from_slice::<Value>(&json).map_err(Error::internal).and_then(|value| {
-            serde_saphyr::to_string(&value).map_err(Error::internal)
-        });
+        let yaml = serde_json::from_slice::<Value>(&json)
+            .map_err(Error::internal)
+            .and_then(|value| serde_saphyr::to_string(&value).map_err(Error::internal));
         return match yaml {
             Ok(yaml) => full(status, YAML, yaml),
             Err(failed) => error(&failed),
@@ -201,11 +206,22 @@ pub(super) fn list(accepted: Accepted, include: Include, kind: Kind, list: List,
             format!(r#"{{"apiVersion":"{API_VERSION}","kind":"{}","metadata":{metadata},"items":["#, kind.list_name())
         }
         Form::Metadata => {
-            format!(r#"{{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{metadata},"items":["#)
+            format!(
+                r#"{{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{metadata},"items":["#
+            )
         }
         Form::Table { beta } => table::head(beta, &metadata, &table::definitions(kind)),
     };
-    let pieces = Pieces { head: Some(head), items: list.items.into_iter(), reader: list.reader, accepted, include, now, first: true, done: false };
+    let pieces = Pieces {
+        head: Some(head),
+        items: list.items.into_iter(),
+        reader: list.reader,
+        accepted,
+        include,
+        now,
+        first: true,
+        done: false,
+    };
     if accepted.syntax == Syntax::Yaml {
         return body(accepted, StatusCode::OK, pieces.flatten().collect());
     }
@@ -264,7 +280,14 @@ impl Iterator for Pieces {
 }
 
 /// The objects that a deletecollection deleted, as a list.
-pub(super) fn deleted_list(accepted: Accepted, include: Include, kind: Kind, reader: Reader, items: Vec<Arc<Record>>, now: Timestamp) -> Response {
+pub(super) fn deleted_list(
+    accepted: Accepted,
+    include: Include,
+    kind: Kind,
+    reader: Reader,
+    items: Vec<Arc<Record>>,
+    now: Timestamp,
+) -> Response {
     let revision = reader.visible.revision();
     list(accepted, include, kind, List { reader, revision, items, continue_token: None, remaining: None }, now)
 }

@@ -119,8 +119,17 @@ fn is_document(path: &str) -> bool {
     let path = path.strip_suffix('/').unwrap_or(path);
     matches!(
         path,
-        "" | "/api" | "/apis" | "/apis/imagehub.sealos.io" | "/apis/imagehub.sealos.io/v1" | "/version"
-            | "/openapi/v2" | "/openapi/v3" | V3 | "/healthz" | "/livez" | "/readyz"
+        "" | "/api"
+            | "/apis"
+            | "/apis/imagehub.sealos.io"
+            | "/apis/imagehub.sealos.io/v1"
+            | "/version"
+            | "/openapi/v2"
+            | "/openapi/v3"
+            | V3
+            | "/healthz"
+            | "/livez"
+            | "/readyz"
     )
 }
 

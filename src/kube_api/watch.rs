@@ -78,8 +78,10 @@ fn streaming(body: Body) -> Response {
 fn write_error(out: &mut Vec<u8>, error: &Error) {
     begin(out, "ERROR");
     out.extend_from_slice(error.status_json().to_string().as_bytes());
-    out.extend_from_slice(b"}
-");
+    out.extend_from_slice(
+        b"}
+",
+    );
 }
 
 fn begin(out: &mut Vec<u8>, kind: &str) {

@@ -60,7 +60,9 @@ impl Registry {
                 Err(Failed::Overtaken)
             }
             Err(error @ CommitError::Busy(_)) => Err(Failed::Error(Error::TooManyRequests(error.to_string()))),
-            Err(error @ CommitError::NoSpace { .. }) => Err(Failed::Error(Error::InsufficientStorage(error.to_string()))),
+            Err(error @ CommitError::NoSpace { .. }) => {
+                Err(Failed::Error(Error::InsufficientStorage(error.to_string())))
+            }
             Err(error @ CommitError::Stopped(_)) => Err(Failed::Error(Error::internal(error))),
         }
     }

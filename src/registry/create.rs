@@ -86,7 +86,12 @@ impl Registry {
         Ok(())
     }
 
-    async fn create_by_spec(&self, caller: &Caller, mut object: Object, options: WriteOptions) -> Result<Written, Error> {
+    async fn create_by_spec(
+        &self,
+        caller: &Caller,
+        mut object: Object,
+        options: WriteOptions,
+    ) -> Result<Written, Error> {
         let Spec::DataPack(spec) = &object.spec else { return Err(Error::internal("only packs are named by spec")) };
         let faults = validate_spec("", &object.spec);
         if !faults.is_empty() {
@@ -219,7 +224,9 @@ impl Registry {
 
 /// Whether it is a DataPack that leaves its name to the server.
 fn named_by_spec(object: &Object) -> bool {
-    matches!(object.spec, Spec::DataPack(_)) && object.metadata.name.is_none() && object.metadata.generate_name.is_none()
+    matches!(object.spec, Spec::DataPack(_))
+        && object.metadata.name.is_none()
+        && object.metadata.generate_name.is_none()
 }
 
 /// All that can be checked without a snapshot.

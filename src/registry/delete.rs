@@ -92,7 +92,8 @@ impl Registry {
             } else {
                 let object = self.terminating(object, finalizers);
                 if options.dry_run {
-                    let draft = super::commit::as_if_stored(record.key.clone(), record.revision, &record.envelope, &object)?;
+                    let draft =
+                        super::commit::as_if_stored(record.key.clone(), record.revision, &record.envelope, &object)?;
                     return Ok(Deleted::Terminating(reader, draft));
                 }
                 if object == record.object() {

@@ -15,11 +15,10 @@ pub(super) fn derive(all: &Visible, object: &mut Object) {
         Spec::Image(spec) => {
             let Some((organization, repo, tag)) = split_image_name(&spec.name) else { return };
             let full = &spec.name[..organization.len() + 1 + repo.len()];
-            set_labels(&mut object.metadata, &[
-                (ORGANIZATION_LABEL, organization),
-                (REPOSITORY_LABEL, repo),
-                (TAG_LABEL, tag),
-            ]);
+            set_labels(
+                &mut object.metadata,
+                &[(ORGANIZATION_LABEL, organization), (REPOSITORY_LABEL, repo), (TAG_LABEL, tag)],
+            );
             set_owner(&mut object.metadata, all.repository(full).filter(|r| !r.deleting));
         }
         Spec::Repository(spec) => {

@@ -64,7 +64,10 @@ impl Registry {
     fn new_owner(&self, caller: &Caller, kind: Kind, full: &str) -> Result<Object, Error> {
         self.authorize(caller, Verb::Create, kind, "", "")?;
         let (name, spec) = if kind == Kind::Organization {
-            (full.to_owned(), Spec::Organization(OrganizationSpec { name: full.to_owned(), creator: None, manager: None }))
+            (
+                full.to_owned(),
+                Spec::Organization(OrganizationSpec { name: full.to_owned(), creator: None, manager: None }),
+            )
         } else {
             let parsed = RepositoryName::parse(full).map_err(|e| Error::BadRequest(e.to_string()))?;
             (parsed.meta_name(), Spec::Repository(RepositorySpec { name: full.to_owned(), is_private: None }))

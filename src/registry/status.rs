@@ -73,7 +73,8 @@ impl Registry {
                 })?;
                 envelope.download_count = count;
             }
-            let done = |record| Ok(Written { reader: self.reader(caller), record, created: false, warnings: Vec::new() });
+            let done =
+                |record| Ok(Written { reader: self.reader(caller), record, created: false, warnings: Vec::new() });
             if envelope == record.envelope {
                 return done(record);
             }

@@ -47,12 +47,7 @@ impl Registry {
     ) -> Result<Written, Error> {
         self.authorize(caller, Verb::Update, kind, "", name)?;
         self.change(caller, kind, name, options, |_, _| {
-            Ok(Proposed {
-                object: object.clone(),
-                keep_empty: true,
-                version_required: true,
-                warnings: Vec::new(),
-            })
+            Ok(Proposed { object: object.clone(), keep_empty: true, version_required: true, warnings: Vec::new() })
         })
         .await
     }
@@ -135,11 +130,7 @@ impl Registry {
         if record.deleting && new.metadata.finalizers.as_ref().is_none_or(Vec::is_empty) {
             return Ok(Outcome::TakeOut);
         }
-        Ok(if new == old && envelope == record.envelope {
-            Outcome::Unchanged
-        } else {
-            Outcome::Store(envelope, new)
-        })
+        Ok(if new == old && envelope == record.envelope { Outcome::Unchanged } else { Outcome::Store(envelope, new) })
     }
 }
 
@@ -154,8 +145,7 @@ fn check_identity(record: &Record, old: &Object, new: &Object, version_required:
     }
     match new.metadata.resource_version.as_deref().filter(|v| !v.is_empty()) {
         None if version_required => {
-            let field =
-                FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+            let field = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
             return Err(Error::field(kind, name, field));
         }
         None => {}

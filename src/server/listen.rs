@@ -46,7 +46,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn bind(address: SocketAddr, flag: &str) -> io::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let advice = match error.kind() {
-            io::ErrorKind::AddrInUse => "another program, perhaps another imagehub, listens there: stop it, or choose another",
+            io::ErrorKind::AddrInUse => {
+                "another program, perhaps another imagehub, listens there: stop it, or choose another"
+            }
             io::ErrorKind::AddrNotAvailable => "this machine doesn't have that address: choose one that it has",
             io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose another",
             _ => "choose another",
@@ -66,9 +68,8 @@ pub fn tls(pki: Pki) -> Result<Arc<ServerConfig>, rustls::Error> {
         .allow_unauthenticated()
         .build()
         .map_err(|error| rustls::Error::General(error.to_string()))?;
-    let mut config = ServerConfig::builder()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![pki.certificate], pki.key)?;
+    let mut config =
+        ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(vec![pki.certificate], pki.key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -159,9 +160,9 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rou
         .max_header_list_size(HTTP2_HEADERS)
         .keep_alive_interval(HTTP2_PING.0)
         .keep_alive_timeout(HTTP2_PING.1);
-    let service = TowerToHyperService::new(router.map_request(|request: http::Request<hyper::body::Incoming>| {
-        request.map(axum::body::Body::new)
-    }));
+    let service = TowerToHyperService::new(
+        router.map_request(|request: http::Request<hyper::body::Incoming>| request.map(axum::body::Body::new)),
+    );
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let mut draining = false;

@@ -14,7 +14,9 @@ pub const DEFAULT_FILTER: &str = "info,imagehub::access=warn";
 /// The filter is none, with what would be one.
 pub fn start(filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| {
-        format!("--log {filter:?} is no filter ({error}): want a level, or targets with levels, as in {DEFAULT_FILTER:?}")
+        format!(
+            "--log {filter:?} is no filter ({error}): want a level, or targets with levels, as in {DEFAULT_FILTER:?}"
+        )
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if std::io::stderr().is_terminal() {

@@ -106,7 +106,12 @@ impl Collector for Catalogue {
         let packs = self.0.packs().stats();
         counter(&mut encoder, "imagehub_pack_cache_hits", "Pack contents that were in the cache", packs.hits)?;
         counter(&mut encoder, "imagehub_pack_cache_misses", "Pack contents that were computed", packs.misses)?;
-        counter(&mut encoder, "imagehub_pack_cache_evictions", "Pack contents that went from the cache", packs.evictions)?;
+        counter(
+            &mut encoder,
+            "imagehub_pack_cache_evictions",
+            "Pack contents that went from the cache",
+            packs.evictions,
+        )?;
         gauge(&mut encoder, "imagehub_pack_cache_entries", "Pack contents in the cache", packs.entries)?;
         gauge(&mut encoder, "imagehub_pack_cache_bytes", "Their bytes", packs.bytes)
     }

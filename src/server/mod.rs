@@ -12,7 +12,6 @@ pub mod log;
 mod metrics;
 mod pki;
 
-
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
