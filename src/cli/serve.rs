@@ -31,7 +31,7 @@ pub(super) struct Args {
     /// The most bytes of computed DataPacks that are kept in memory
     #[arg(long, env = "IMAGEHUB_PACK_CACHE_BYTES", value_name = "BYTES", default_value_t = datapack::CACHE_BYTES)]
     pack_cache_bytes: u64,
-    /// What is logged: a level, or targets with levels; imagehub::access=info logs each request
+    /// What is logged: a level, or targets with levels; `imagehub::access=info` logs each request
     #[arg(long, env = "IMAGEHUB_LOG", value_name = "FILTER", default_value = log::DEFAULT_FILTER)]
     log: String,
 }

@@ -40,7 +40,7 @@ pub struct Window {
 
 impl Default for Window {
     fn default() -> Self {
-        Self { age: Duration::from_secs(5 * 60), bytes: 150_000_000 }
+        Self { age: Duration::from_mins(5), bytes: 150_000_000 }
     }
 }
 
@@ -87,7 +87,7 @@ impl Graph {
         let mut snapshot = Snapshot::default();
         let at_ms = state.commits.last().map_or(0, |c| c.at_ms);
         for (commit, record) in decode_all(state.commits)? {
-            snapshot.apply(commit.key, commit.revision, commit.at_ms, record, false);
+            snapshot.apply(&commit.key, commit.revision, commit.at_ms, record, false);
         }
         snapshot.revision = state.revision;
         snapshot.floor = state.revision;
@@ -156,7 +156,7 @@ impl Writer {
         let mut changed = [None; Kind::ALL.len()];
         for (commit, record) in decode_all(commits)? {
             changed[commit.key.kind as usize] = Some(commit.revision);
-            snapshot.apply(commit.key, commit.revision, commit.at_ms, record, true);
+            snapshot.apply(&commit.key, commit.revision, commit.at_ms, record, true);
         }
         let age = i64::try_from(self.window.age.as_millis()).unwrap_or(i64::MAX);
         let horizon = snapshot.at_ms.saturating_sub(age);

@@ -86,6 +86,9 @@ pub struct Damaged {
 }
 
 /// The stored form of `object` with `envelope`.
+///
+/// # Panics
+/// Never: all keys are strings.
 #[must_use]
 pub fn encode(envelope: &Envelope, object: &Object) -> Bytes {
     let mut out = serde_json::to_vec(envelope).expect("an envelope has only string keys");

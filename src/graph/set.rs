@@ -77,6 +77,7 @@ impl<T: Ord + Clone> Set<T> {
     }
 
     /// The members after `after` (all, where it is `None`), in order.
+    #[must_use]
     pub fn after<'a>(&'a self, after: Option<&T>) -> Box<dyn Iterator<Item = &'a T> + Send + 'a>
     where
         T: Send + Sync,
@@ -94,6 +95,7 @@ impl<T: Ord + Clone> Set<T> {
     }
 
     /// All members, in order.
+    #[must_use]
     pub fn iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a T> + Send + 'a>
     where
         T: Send + Sync,

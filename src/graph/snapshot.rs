@@ -51,13 +51,16 @@ impl Drop for Version {
     }
 }
 
+/// For each value of a label the names that have it.
+type Values = HashMap<Arc<str>, Set<Arc<str>>>;
+
 /// The objects of one kind.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
     by_name: HashMap<Arc<str>, Arc<Version>>,
     ordered: OrdMap<Arc<str>, Arc<Version>>,
     live: usize,
-    labels: HashMap<Arc<str>, HashMap<Arc<str>, Set<Arc<str>>>>,
+    labels: HashMap<Arc<str>, Values>,
 }
 
 /// Who claims a `spec.name`: one object, in all but the rarest cases. The first is the oldest.
@@ -200,7 +203,7 @@ impl Snapshot {
     }
 
     /// The values that `label` has, or had within the window, with their names.
-    pub(super) fn label_values(&self, kind: Kind, label: &str) -> Option<&HashMap<Arc<str>, Set<Arc<str>>>> {
+    pub(super) fn label_values(&self, kind: Kind, label: &str) -> Option<&Values> {
         self.table(kind).labels.get(label)
     }
 
@@ -236,7 +239,7 @@ impl Snapshot {
     }
 
     /// Applies a commit: the object, all indexes, and, if `with_event`, the event log.
-    pub(super) fn apply(&mut self, key: Key, revision: Revision, at_ms: i64, new: Option<Record>, with_event: bool) {
+    pub(super) fn apply(&mut self, key: &Key, revision: Revision, at_ms: i64, new: Option<Record>, with_event: bool) {
         debug_assert!(revision > self.revision);
         let new = new.map(|record| Arc::new(self.intern(record)));
         let table = &mut self.tables[key.kind as usize];
@@ -266,11 +269,11 @@ impl Snapshot {
             table.unindex_labels(old, &name);
         }
 
-        self.index_dependents(&key, old.as_deref(), new.as_deref());
+        self.index_dependents(key, old.as_deref(), new.as_deref());
         match key.kind {
-            Kind::Image => self.index_image(&key, old.as_ref(), new.as_ref()),
-            Kind::Repository => self.index_repository(&key, old.as_ref(), new.as_ref()),
-            Kind::Organization => self.index_organization(&key, old.as_ref(), new.as_ref()),
+            Kind::Image => self.index_image(key, old.as_ref(), new.as_ref()),
+            Kind::Repository => self.index_repository(key, old.as_ref(), new.as_ref()),
+            Kind::Organization => self.index_organization(key, old.as_ref(), new.as_ref()),
             Kind::DataPack => self.index_pack(&name, old.as_ref(), new.as_ref()),
         }
         if with_event {
@@ -396,7 +399,7 @@ impl Snapshot {
         }
 
         let entry = self.repositories.entry(Arc::clone(repository)).or_default();
-        let had_tags = !entry.tags.is_empty();
+        let was_empty = entry.tags.is_empty();
         let same_tags = match (&before, &after) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b) || same_tag(a, b),
             (None, None) => true,
@@ -415,13 +418,13 @@ impl Snapshot {
             }
         }
         let packs = (!same_tags).then(|| entry.packs.clone());
-        let has_tags = !entry.tags.is_empty();
+        let is_empty = entry.tags.is_empty();
         for pack in packs.iter().flat_map(Set::iter) {
             if self.grain(pack) == Some(Grain::Detail) {
                 self.pack_changed.insert(Arc::clone(pack), revision);
             }
         }
-        if had_tags != has_tags {
+        if was_empty != is_empty {
             self.index_membership(repository);
         }
     }

@@ -215,7 +215,7 @@ impl Visible {
     /// that it is not below the [`floor`](Self::floor) of the graph, now and when the list is done.
     pub fn list<'a>(&'a self, query: Query<'a>) -> impl Iterator<Item = Arc<Record>> + 'a {
         let kind = query.kind;
-        let named = move |name: &Arc<str>| {
+        let lookup = move |name: &Arc<str>| {
             if query.at >= self.snapshot.revision {
                 self.snapshot.get(kind, name).cloned()
             } else {
@@ -223,9 +223,9 @@ impl Visible {
             }
         };
         let found: Box<dyn Iterator<Item = Arc<Record>> + 'a> = match self.candidates(&query) {
-            Some(names) => Box::new(names.filter_map(move |name| named(&name))),
+            Some(names) => Box::new(names.filter_map(move |name| lookup(&name))),
             None => Box::new(self.snapshot.names(kind, query.after).filter_map(move |(name, version)| {
-                if version.revision <= query.at { version.record.clone() } else { named(name) }
+                if version.revision <= query.at { version.record.clone() } else { lookup(name) }
             })),
         };
         found.filter(move |record| query.selects(record) && self.sees(record))
@@ -296,7 +296,7 @@ impl Visible {
             Err(next) => next,
         };
         let mut found = Vec::new();
-        for event in log.focus().narrow(from..log.len()).into_iter() {
+        for event in log.focus().narrow(from..log.len()) {
             if event.key.kind == kind {
                 if gap && event.previous > after {
                     return None;

@@ -18,7 +18,7 @@ use crate::registry::{PATCH_OPERATIONS, Patch};
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
 
 /// How long a client may take to send a body, from its first byte.
-const BODY_TIME: Duration = Duration::from_secs(60);
+const BODY_TIME: Duration = Duration::from_mins(1);
 
 /// Reads the whole body.
 pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Error> {

@@ -31,7 +31,7 @@ impl Registry {
     /// spec is there already, that one is the answer.
     ///
     /// # Errors
-    /// Forbidden, AlreadyExists, Invalid with every field that is wrong, Conflict while its organization or
+    /// Forbidden, `AlreadyExists`, Invalid with every field that is wrong, Conflict while its organization or
     /// repository is being deleted, and what the storage says.
     pub async fn create(&self, caller: &Caller, mut object: Object, options: WriteOptions) -> Result<Written, Error> {
         let kind = object.spec.kind();
@@ -142,7 +142,7 @@ impl Registry {
 
     async fn create_named(&self, caller: &Caller, object: Object, options: WriteOptions) -> Result<Written, Error> {
         check(&object)?;
-        self.refuse_if_taken(&self.reader_for(Sight::Everything).visible, &object)?;
+        Self::refuse_if_taken(&self.reader_for(Sight::Everything).visible, &object)?;
         for _ in 0..ATTEMPTS {
             self.ensure_owners(caller, &object.spec, options.dry_run).await?;
             let record = self.insert(caller, object.clone(), options).await?;
@@ -168,7 +168,7 @@ impl Registry {
         };
         for _ in 0..ATTEMPTS {
             let everything = self.reader_for(Sight::Everything).visible;
-            self.refuse_if_taken(&everything, &object)?;
+            Self::refuse_if_taken(&everything, &object)?;
             derive(&everything, &mut object);
             let mut envelope = Envelope { creator: Some(caller.user().into()), ..Envelope::default() };
             if kind == Kind::DataPack {
@@ -199,7 +199,7 @@ impl Registry {
     }
 
     /// Names are unique, and no two objects of a kind claim one `spec.name`.
-    fn refuse_if_taken(&self, everything: &Visible, object: &Object) -> Result<(), Error> {
+    fn refuse_if_taken(everything: &Visible, object: &Object) -> Result<(), Error> {
         let kind = object.spec.kind();
         let name = object.metadata.name.as_deref().unwrap_or_default();
         if everything.get(kind, name).is_some() {

@@ -69,7 +69,7 @@ impl Registry {
     /// Deletes an object, or marks it as being deleted where finalizers hold it.
     ///
     /// # Errors
-    /// Forbidden, NotFound, Conflict where a precondition doesn't hold, and what the storage says.
+    /// Forbidden, `NotFound`, Conflict where a precondition doesn't hold, and what the storage says.
     pub async fn delete(
         &self,
         caller: &Caller,

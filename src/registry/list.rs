@@ -90,8 +90,8 @@ impl Registry {
     /// The objects that `options` ask for, as `caller` sees them.
     ///
     /// # Errors
-    /// Forbidden; BadRequest for a continue token that isn't one; Expired for a version that is no longer
-    /// kept, with a token that goes on inconsistently; ResourceVersionTooLarge.
+    /// Forbidden; `BadRequest` for a continue token that isn't one; Expired for a version that is no longer
+    /// kept, with a token that goes on inconsistently; `ResourceVersionTooLarge`.
     pub async fn list(&self, caller: &Caller, kind: Kind, options: &ListOptions) -> Result<List, Error> {
         self.authorize(caller, Verb::List, kind, "", "")?;
         let token = options.continue_token.as_deref().map(Token::decode).transpose()?;
@@ -107,7 +107,7 @@ impl Registry {
         let reader = self.reader(caller);
         let at = exact.unwrap_or_else(|| reader.visible.revision());
         let after = token.as_ref().map(|token| token.after.as_str());
-        let list = self.page(reader, kind, options, at, after, token.as_ref().and_then(|token| token.left));
+        let list = Self::page(reader, kind, options, at, after, token.as_ref().and_then(|token| token.left));
         // The window moves while the list is made: what it was made of must have been there to the end.
         if at < self.graph.visible(caller.sight()).floor() && exact.is_some() {
             return Err(expired(token.as_ref()));
@@ -116,7 +116,6 @@ impl Registry {
     }
 
     fn page(
-        &self,
         reader: Reader,
         kind: Kind,
         options: &ListOptions,

@@ -68,7 +68,7 @@ impl Patch {
     /// Applies the patch to `value`.
     ///
     /// # Errors
-    /// Invalid (with an empty name) where an operation can't be applied; TooLarge where it copies too much.
+    /// Invalid (with an empty name) where an operation can't be applied; `TooLarge` where it copies too much.
     pub fn apply(&self, value: &mut Value) -> Result<(), Error> {
         match self {
             Self::Merge(patch) => merge(value, patch),

@@ -15,7 +15,7 @@ impl Registry {
     /// Takes over what of `status` is stored. Administrators only.
     ///
     /// # Errors
-    /// Forbidden, NotFound, Conflict where `version` isn't the object's, Invalid.
+    /// Forbidden, `NotFound`, Conflict where `version` isn't the object's, Invalid.
     pub async fn update_status(
         &self,
         caller: &Caller,

@@ -27,7 +27,7 @@ enum Outcome {
     /// Nothing: the object is that already.
     Unchanged,
     /// A new version.
-    Store(Envelope, Object),
+    Store(Box<(Envelope, Object)>),
     /// It was being deleted, and nothing holds it any more.
     TakeOut,
 }
@@ -36,7 +36,7 @@ impl Registry {
     /// Replaces an object.
     ///
     /// # Errors
-    /// Forbidden, NotFound, Conflict where its version or uid is another, Invalid, and what the storage says.
+    /// Forbidden, `NotFound`, Conflict where its version or uid is another, Invalid, and what the storage says.
     pub async fn update(
         &self,
         caller: &Caller,
@@ -77,11 +77,13 @@ impl Registry {
             let done = |record| Ok(Written { reader: self.reader(caller), record, created: false, warnings });
             match outcome {
                 Outcome::Unchanged => return done(record),
-                Outcome::Store(envelope, object) if options.dry_run => {
+                Outcome::Store(new) if options.dry_run => {
+                    let (envelope, object) = *new;
                     return done(as_if_stored(record.key.clone(), record.revision, &envelope, &object)?);
                 }
                 Outcome::TakeOut if options.dry_run => return done(record),
-                Outcome::Store(envelope, object) => {
+                Outcome::Store(new) => {
+                    let (envelope, object) = *new;
                     match self.store(record.key.clone(), Expect::At(record.revision), &envelope, &object).await {
                         Ok(record) => {
                             self.owner_stands(&record).await?;
@@ -130,7 +132,11 @@ impl Registry {
         if record.deleting && new.metadata.finalizers.as_ref().is_none_or(Vec::is_empty) {
             return Ok(Outcome::TakeOut);
         }
-        Ok(if new == old && envelope == record.envelope { Outcome::Unchanged } else { Outcome::Store(envelope, new) })
+        Ok(if new == old && envelope == record.envelope {
+            Outcome::Unchanged
+        } else {
+            Outcome::Store(Box::new((envelope, new)))
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use crate::graph::{Event, Graph, Query, Record, Revision, Visible, selects};
 const BATCH: usize = 128;
 
 /// How often a watcher that wants bookmarks gets one.
-pub const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+pub const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 
 /// Where a watch begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Registry {
     /// Begins a watch.
     ///
     /// # Errors
-    /// Forbidden; Expired where the version is no longer kept; ResourceVersionTooLarge where objects of a
+    /// Forbidden; Expired where the version is no longer kept; `ResourceVersionTooLarge` where objects of a
     /// version are wanted that isn't reached in time.
     pub async fn watch(&self, caller: &Caller, kind: Kind, options: WatchOptions) -> Result<Watch, Error> {
         self.authorize(caller, Verb::Watch, kind, "", "")?;

@@ -21,13 +21,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::auth::{Caller, MASTERS};
 
 /// How long the CA is good for.
-const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const CA_LIFE: Duration = Duration::from_hours(87600);
 /// How long the certificates that it signs are.
-const LEAF_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+const LEAF_LIFE: Duration = Duration::from_hours(8760);
 /// A certificate that ends sooner than this is made anew at the start.
-const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
+const RENEW_BEFORE: Duration = Duration::from_hours(720);
 /// Clocks differ: certificates begin a little before they are made.
-const SKEW: Duration = Duration::from_secs(3600);
+const SKEW: Duration = Duration::from_hours(1);
 
 /// Why there are no certificates.
 #[derive(Debug, thiserror::Error)]
@@ -79,16 +79,15 @@ pub fn prepare(dir: &Path, address: SocketAddr, now: Timestamp) -> Result<Pki, P
     }
     let ca_path = folder.join("ca.crt");
     let mut anew = false;
-    let ca = match read_pair(&folder, "ca")? {
-        Some(pair) => pair,
-        None => {
-            // What another CA signed is of no use.
-            anew = true;
-            let params = ca_params(now);
-            let key = generate(&ca_path)?;
-            let certificate = params.self_signed(&key).map_err(|e| bad(&ca_path, &e))?;
-            write_pair(&folder, "ca", Pair { certificate: certificate.pem(), key: key.serialize_pem() })?
-        }
+    let ca = if let Some(pair) = read_pair(&folder, "ca")? {
+        pair
+    } else {
+        // What another CA signed is of no use.
+        anew = true;
+        let params = ca_params(now);
+        let key = generate(&ca_path)?;
+        let certificate = params.self_signed(&key).map_err(|e| bad(&ca_path, &e))?;
+        write_pair(&folder, "ca", Pair { certificate: certificate.pem(), key: key.serialize_pem() })?
     };
     let issuer_key = KeyPair::from_pem(&ca.key).map_err(|e| bad(&folder.join("ca.key"), &e))?;
     let issuer = Issuer::from_ca_cert_pem(&ca.certificate, issuer_key).map_err(|e| bad(&ca_path, &e))?;
