@@ -1,1 +1,8 @@
-fn main(){}
+//! The end-to-end tests: the built binary, driven from outside by kubectl and by an HTTP client. One
+//! test binary, so that it links once; [`harness`] starts servers and speaks to them.
+
+mod harness;
+mod history;
+mod kubectl;
+mod layers;
+mod pack;
