@@ -199,12 +199,9 @@ pub struct Follow {
 impl Follow {
     /// The next line.
     pub async fn line(&mut self) -> String {
-        let next = tokio::time::timeout(super::DEADLINE, self.lines.next_line()).await;
-        match next {
+        match tokio::time::timeout(super::DEADLINE, self.lines.next_line()).await {
             Ok(Ok(Some(line))) => line,
-            Ok(Ok(None)) => panic!("{} has ended; stderr: {}", self.command, self.complaints.lock()),
-            Ok(Err(e)) => panic!("{}: {e}", self.command),
-            Err(_) => panic!("{}: no line; stderr: {}", self.command, self.complaints.lock()),
+            other => panic!("{}: no line but {other:?}; stderr: {}", self.command, self.complaints.lock()),
         }
     }
 

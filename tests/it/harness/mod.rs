@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-pub use client::{Client, Event, JSON_PATCH, MERGE_PATCH, Response, Watch};
+pub use client::{Client, JSON_PATCH, MERGE_PATCH, Response, Watch};
 pub use kubectl::Kubectl;
 pub use server::{Launch, Server, other_build};
 
@@ -28,10 +28,8 @@ pub fn path(plural: &str, name: &str) -> String {
 
 /// Waits for `what`, and fails with its name when it takes longer than [`DEADLINE`].
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(DEADLINE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what}: nothing after {DEADLINE:?}"),
-    }
+    let waited = tokio::time::timeout(DEADLINE, future).await;
+    waited.unwrap_or_else(|_| panic!("{what}: nothing after {DEADLINE:?}"))
 }
 
 /// Held by a test that keeps both processors or the disk busy, so that only one such test runs at a

@@ -21,19 +21,11 @@ pub struct Launch {
     binary: PathBuf,
     kube_port: u16,
     http_port: u16,
-    arguments: Vec<String>,
-    environment: Vec<(String, String)>,
 }
 
 impl Default for Launch {
     fn default() -> Self {
-        Self {
-            binary: env!("CARGO_BIN_EXE_imagehub").into(),
-            kube_port: 0,
-            http_port: 0,
-            arguments: Vec::new(),
-            environment: Vec::new(),
-        }
+        Self { binary: env!("CARGO_BIN_EXE_imagehub").into(), kube_port: 0, http_port: 0 }
     }
 }
 
@@ -212,8 +204,6 @@ impl Server {
             .arg(self.data_dir())
             .args(["--kube-listen", &format!("127.0.0.1:{}", self.launch.kube_port)])
             .args(["--http-listen", &format!("127.0.0.1:{}", self.launch.http_port)])
-            .args(&self.launch.arguments)
-            .envs(self.launch.environment.iter().cloned())
             .current_dir(self.root.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a handle of the log"))

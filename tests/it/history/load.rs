@@ -89,7 +89,7 @@ pub async fn run(plan: Plan) -> (History, Server) {
             observers.push(Watching::start(&run, kind, fence, style, rng.random()).await);
         }
     }
-    let writers: Vec<JoinHandle<(Vec<Write>, Vec<Read>)>> =
+    let tasks: Vec<JoinHandle<(Vec<Write>, Vec<Read>)>> =
         (0..plan.writers).map(|_| tokio::spawn(Writer::new(Arc::clone(&run), rng.random()).run())).collect();
 
     for round in 1..=plan.kills {
@@ -103,8 +103,8 @@ pub async fn run(plan: Plan) -> (History, Server) {
     run.phase.send_modify(|p| p.stopping = true);
 
     let mut history = History::default();
-    for writer in writers {
-        let (writes, reads) = writer.await.expect("a writer does not panic");
+    for task in tasks {
+        let (writes, reads) = task.await.expect("a writer does not panic");
         history.writes.extend(writes);
         history.reads.extend(reads);
     }
@@ -347,22 +347,18 @@ async fn observe(
         let from = if let Some(position) = position {
             position
         } else {
-            match list(&run, kind, (style == Style::Forgetful).then_some(PAGE)).await {
-                Ok(listed) => {
-                    let Step::Listed { revision, items, .. } = &listed else { unreachable!("a list is Listed") };
-                    let revision = *revision;
-                    let done = items.iter().any(|(name, _)| &**name == fence);
-                    steps.lock().push(listed);
-                    if done {
-                        return;
-                    }
-                    revision
-                }
-                Err(()) => {
-                    up = run.up(up, false).await;
-                    continue;
-                }
+            let Ok(listed) = list(&run, kind, (style == Style::Forgetful).then_some(PAGE)).await else {
+                up = run.up(up, false).await;
+                continue;
+            };
+            let Step::Listed { revision, items, .. } = &listed else { unreachable!("a list is Listed") };
+            let revision = *revision;
+            let done = items.iter().any(|(name, _)| &**name == fence);
+            steps.lock().push(listed);
+            if done {
+                return;
             }
+            revision
         };
         position = Some(from);
         let bookmarks = style == Style::Restless;
