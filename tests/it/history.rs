@@ -7,7 +7,7 @@ mod model;
 
 use std::time::Duration;
 
-use checker::{Summary, check};
+use checker::{NEVER_FINISHED, Summary, check};
 use load::{Plan, run};
 
 use crate::harness::{DEADLINE, Launch, heavy, other_build};
@@ -83,4 +83,7 @@ async fn a_build_that_applies_before_commit_is_caught() {
     drop(server);
     let violations = check(&history).expect_err("a build that acknowledges before it commits loses writes");
     println!("caught:\n{}", violations.join("\n"));
+    // A slow machine makes observers late, and that alone would catch a build that is right, too.
+    let lost = violations.iter().any(|v| !v.contains(NEVER_FINISHED) && !v.starts_with("... and"));
+    assert!(lost, "observers were late, but no write was found lost");
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use super::within;
+use super::{path_from, within};
 
 /// kubectl for one server.
 pub struct Kubectl {
@@ -59,8 +59,8 @@ pub struct Output {
 impl Kubectl {
     /// kubectl with the configuration at `kubeconfig`.
     pub fn new(kubeconfig: &Path) -> Self {
-        let assets = || std::env::var_os("KUBEBUILDER_ASSETS").map(|d| Path::new(&d).join("kubectl"));
-        let program = std::env::var_os("KUBECTL").map(PathBuf::from).or_else(assets);
+        let assets = || path_from("KUBEBUILDER_ASSETS").map(|d| d.join("kubectl"));
+        let program = path_from("KUBECTL").or_else(assets);
         let program = program.expect("no kubectl: run make test, or set KUBECTL");
         assert!(program.is_file(), "{} is no file: run make test, or set KUBECTL", program.display());
         let home = tempfile::tempdir().expect("a temporary directory");

@@ -48,10 +48,16 @@ pub async fn heavy() -> Heavy {
     Heavy(tokio::task::spawn_blocking(wait).await.expect("the lock's wait does not panic"))
 }
 
+/// A path that an environment variable holds. Absolute, since what the tests start runs elsewhere.
+pub fn path_from(variable: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(variable)?;
+    Some(std::path::absolute(&path).unwrap_or_else(|e| panic!("{variable}={}: {e}", path.display())))
+}
+
 /// The catalogue that the tests apply: `IMAGEHUB_CATALOG`, else the sample of the repository.
 pub fn catalogue_path() -> PathBuf {
-    std::env::var_os("IMAGEHUB_CATALOG")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/catalog.yaml"), PathBuf::from)
+    let sample = || Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/catalog.yaml");
+    path_from("IMAGEHUB_CATALOG").unwrap_or_else(sample)
 }
 
 /// The catalogue's documents, read by a YAML parser of the tests' own.

@@ -1,7 +1,7 @@
 //! A server of a test's own: the built binary on a data directory that goes with the test.
 
 use std::fs::{File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::{Client, DEADLINE, Kubectl, within};
+use super::{Client, DEADLINE, Kubectl, path_from, within};
 
 /// How often readiness is asked for while a server starts.
 const POLL: Duration = Duration::from_millis(20);
@@ -234,7 +234,7 @@ impl Drop for Server {
 
 /// The path of another build of the program, given by an environment variable.
 pub fn other_build(variable: &str) -> Option<PathBuf> {
-    let path = std::env::var_os(variable).map(PathBuf::from)?;
-    assert!(Path::new(&path).is_file(), "{variable} names {}, which is no file", path.display());
+    let path = path_from(variable)?;
+    assert!(path.is_file(), "{variable} names {}, which is no file", path.display());
     Some(path)
 }

@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 use super::model::{Action, Change, History, Key, Observer, Outcome, Refusal, Revision, Seen, Step, Tick, Write};
 
+/// How a violation is worded that may only mean that the machine is slow.
+pub const NEVER_FINISHED: &str = "never saw the last write";
 /// How many violations are reported: one defect makes many.
 const REPORTED: usize = 20;
 
@@ -463,7 +465,7 @@ impl<'a> Judge<'a> {
             }
         }
         if !observer.finished {
-            self.broken(format!("{who} never saw the last write; it came to revision {position:?}"));
+            self.broken(format!("{who} {NEVER_FINISHED}; it came to revision {position:?}"));
         }
     }
 
