@@ -136,8 +136,8 @@ impl<'a> Judge<'a> {
                 self.broken(message);
             } else if first.marker != marker || first.content != content {
                 let message = format!(
-                    "revision {revision} of {key} has two contents: {} saw marker {:?} (digest {:x}), {} saw {marker:?} \
-                     ({content:x})",
+                    "revision {revision} of {key} has two contents: {} saw marker {:?} (digest {:x}), {} saw \
+                     {marker:?} ({content:x})",
                     first.by,
                     first.marker,
                     first.content,
