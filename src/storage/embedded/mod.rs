@@ -1,11 +1,11 @@
 //! The default storage: an append-only log in one redb file. The log is the history.
 //!
-//! One thread writes ([`committer`]): it takes what waits in a bounded queue, decides on each write
+//! One thread writes (`committer`): it takes what waits in a bounded queue, decides on each write
 //! against what is committed and the batch so far, and commits once. Then, in this order: the commit is
 //! durable, readers and watchers have it, it is acknowledged. When a commit fails its outcome is unknown:
 //! nothing in it is acknowledged, and the storage has stopped for good; the next start finds out.
 //!
-//! The forms of the rows and of the tables are described in [`row`] and [`tables`]. At opening the whole
+//! The forms of the rows and of the tables are described in the modules `row` and `tables`. At opening the whole
 //! log is read once, each row's checksum verified, and the map from keys to revisions built. A clean
 //! [`state`](Storage::state) is the one at the compaction floor; the log after it is the history.
 
