@@ -560,13 +560,11 @@ impl Table {
     fn unindex_labels(&mut self, old: &Record, name: &Arc<str>) {
         let mut version = self.by_name.get(name).cloned();
         let mut gone: Vec<_> = old.labels().collect();
-        while let Some(kept) = version
-            && !gone.is_empty()
-        {
+        while let Some(kept) = version.take().filter(|_| !gone.is_empty()) {
             if let Some(record) = &kept.record {
                 gone.retain(|(label, value)| record.label(label) != Some(value));
             }
-            version = kept.older.lock().clone();
+            version.clone_from(&kept.older.lock());
         }
         for (label, value) in gone {
             let Some(values) = self.labels.get_mut(label) else { continue };
