@@ -40,7 +40,7 @@ use redb::{Database, ReadableDatabase, StorageBackend};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-pub use check::{Report, check};
+pub use check::{LISTED_DAMAGE, Report, check};
 pub use error::OpenError;
 pub use published::{TAIL_BYTES, TAIL_COMMITS, WATCH_BATCH};
 pub use queue::{BATCH_BYTES, BATCH_WRITES, QUEUE_BYTES, QUEUE_WRITES};
