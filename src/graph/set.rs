@@ -95,6 +95,7 @@ impl<T: Ord + Clone> Set<T> {
     }
 
     /// All members, in order.
+    #[expect(clippy::iter_without_into_iter, reason = "nothing loops over a whole set by reference")]
     #[must_use]
     pub fn iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a T> + Send + 'a>
     where

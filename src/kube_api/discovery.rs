@@ -88,16 +88,33 @@ fn aggregated(clause: &str) -> Option<(f32, DiscoveryForm)> {
     (group == DISCOVERY_GROUP && kind == DISCOVERY_KIND && q > 0.0).then_some((q, form))
 }
 
-/// `/api`: the core group, of which nothing is served here.
+/// `/api`: the core group, of which nothing is served here. Its version is there all the same: kubectl
+/// knows `kind: List` of `v1`, the form of what `kubectl get -o yaml` writes, only where discovery has a `v1`
+/// (`NewDiscoveryRESTMapper` of client-go).
 #[must_use]
 pub fn api(form: DiscoveryForm) -> &'static Document {
     static ALL: OnceLock<[Document; 3]> = OnceLock::new();
     pick(&ALL, form, |form| match form {
         DiscoveryForm::Legacy => {
-            json!({ "kind": "APIVersions", "apiVersion": "v1", "versions": [], "serverAddressByClientCIDRs": [] })
+            json!({ "kind": "APIVersions", "apiVersion": "v1", "versions": ["v1"], "serverAddressByClientCIDRs": [] })
         }
-        DiscoveryForm::V2 => aggregated_list("v2", json!([])),
-        DiscoveryForm::V2Beta1 => aggregated_list("v2beta1", json!([])),
+        DiscoveryForm::V2 => aggregated_list("v2", json!([empty_core()])),
+        DiscoveryForm::V2Beta1 => aggregated_list("v2beta1", json!([empty_core()])),
+    })
+}
+
+fn empty_core() -> Value {
+    json!({ "metadata": { "name": "" }, "versions": [{ "version": "v1", "resources": [], "freshness": "Current" }] })
+}
+
+/// `/api/v1`: the core group's resources, none.
+#[must_use]
+pub fn core_resources() -> &'static Document {
+    static DOCUMENT: OnceLock<Document> = OnceLock::new();
+    DOCUMENT.get_or_init(|| {
+        Document::json(&json!({
+            "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "v1", "resources": [],
+        }))
     })
 }
 

@@ -4,6 +4,7 @@
 //! would break `/openapi/v2` of a whole cluster, so its structure is tested.
 
 mod operations;
+mod protobuf;
 mod schemas;
 
 use std::fmt::Write as _;
@@ -69,10 +70,13 @@ impl Form {
 /// `/openapi/v3`: where the document of each group version is. The hash in the address makes it one that
 /// can be kept for ever.
 #[must_use]
-pub fn v3_index() -> Bytes {
-    let path = format!("apis/{GROUP}/{VERSION}");
-    let address = format!("/openapi/v3/{path}?hash={}", v3_document().hash);
-    Bytes::from(json!({ "paths": { path: { "serverRelativeURL": address } } }).to_string())
+pub fn v3_index() -> &'static Document {
+    static DOCUMENT: OnceLock<Document> = OnceLock::new();
+    DOCUMENT.get_or_init(|| {
+        let path = format!("apis/{GROUP}/{VERSION}");
+        let address = format!("/openapi/v3/{path}?hash={}", v3_document().hash);
+        Document::json(&json!({ "paths": { path: { "serverRelativeURL": address } } }))
+    })
 }
 
 /// `/openapi/v3/apis/imagehub.sealos.io/v1`: OpenAPI 3.0.
@@ -87,6 +91,19 @@ pub fn v3_document() -> &'static Document {
 pub fn v2_document() -> &'static Document {
     static DOCUMENT: OnceLock<Document> = OnceLock::new();
     DOCUMENT.get_or_init(|| Document::json(&v2()))
+}
+
+/// The media type that kubectl asks for `/openapi/v2` in.
+pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// The media type that it is answered in: with a `.` for the `@`, which no media type has (kube-openapi does the same).
+pub const V2_PROTOBUF_ANSWER: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// The schemas of `/openapi/v2` as protobuf, for kubectl: it has no paths.
+#[must_use]
+pub fn v2_protobuf() -> &'static Document {
+    static DOCUMENT: OnceLock<Document> = OnceLock::new();
+    DOCUMENT.get_or_init(|| Document::new(protobuf::document()))
 }
 
 /// The files of the generated folder `openapi/`, by their path in it.

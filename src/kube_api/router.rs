@@ -146,17 +146,22 @@ fn document(app: &App, path: &str, headers: &HeaderMap) -> Result<Response, Erro
     Ok(match path.strip_suffix('/').unwrap_or(path) {
         "" => respond::document(headers, &index(), JSON),
         "/api" => respond::document(headers, discovery::api(form), aggregated),
+        "/api/v1" => respond::document(headers, discovery::core_resources(), JSON),
         "/apis" => respond::document(headers, discovery::apis(form), aggregated),
         "/apis/imagehub.sealos.io" => respond::document(headers, discovery::group(), JSON),
         "/apis/imagehub.sealos.io/v1" => respond::document(headers, discovery::resources(), JSON),
         "/version" => respond::document(headers, discovery::version(), JSON),
-        "/openapi/v2" => {
-            if accept.is_some_and(|accept| !accept.contains("json") && !accept.contains("*/*")) {
-                return Err(Error::NotAcceptable("/openapi/v2 is served as application/json".to_owned()));
+        "/openapi/v2" => match accept {
+            None => respond::document(headers, openapi::v2_document(), JSON),
+            Some(accept) if accept.contains("json") || accept.contains("*/*") => {
+                respond::document(headers, openapi::v2_document(), JSON)
             }
-            respond::document(headers, openapi::v2_document(), JSON)
-        }
-        "/openapi/v3" => respond::document(headers, &openapi::Document::new(openapi::v3_index()), JSON),
+            Some(accept) if accept.contains(openapi::V2_PROTOBUF) => {
+                respond::document(headers, openapi::v2_protobuf(), openapi::V2_PROTOBUF_ANSWER)
+            }
+            Some(_) => return Err(Error::NotAcceptable("/openapi/v2 is served as application/json".to_owned())),
+        },
+        "/openapi/v3" => respond::document(headers, openapi::v3_index(), JSON),
         V3 => respond::document(headers, openapi::v3_document(), JSON),
         "/healthz" | "/livez" => plain(StatusCode::OK, "ok"),
         "/readyz" if *app.ready.borrow() => plain(StatusCode::OK, "ok"),
@@ -174,7 +179,7 @@ fn plain(status: StatusCode, text: &'static str) -> Response {
 /// What there is, as kube's `/` lists it.
 fn index() -> openapi::Document {
     openapi::Document::json(&serde_json::json!({ "paths": [
-        "/api", "/apis", "/apis/imagehub.sealos.io", "/apis/imagehub.sealos.io/v1", "/healthz", "/livez", "/openapi/v2",
+        "/api", "/api/v1", "/apis", "/apis/imagehub.sealos.io", "/apis/imagehub.sealos.io/v1", "/healthz", "/livez", "/openapi/v2",
         "/openapi/v3", V3, "/readyz", "/version",
     ] }))
 }

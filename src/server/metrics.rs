@@ -98,22 +98,17 @@ impl Collector for Catalogue {
         for kind in Kind::ALL {
             objects.get_or_create(&vec![("resource", kind.plural())]).set(visible.stored(kind) as u64);
         }
-        encode(&mut encoder, "imagehub_objects", "Objects in the catalogue", &objects)?;
+        encode(&mut encoder, "objects", "Objects in the catalogue", &objects)?;
         let (events, bytes) = visible.window_size();
-        gauge(&mut encoder, "imagehub_revision", "The revision of the last commit", visible.revision().0)?;
-        gauge(&mut encoder, "imagehub_window_events", "Events that watches can resume from", events as u64)?;
-        gauge(&mut encoder, "imagehub_window_bytes", "About the bytes that the window keeps", bytes as u64)?;
+        gauge(&mut encoder, "revision", "The revision of the last commit", visible.revision().0)?;
+        gauge(&mut encoder, "window_events", "Events that watches can resume from", events as u64)?;
+        gauge(&mut encoder, "window_bytes", "About the bytes that the window keeps", bytes as u64)?;
         let packs = self.0.packs().stats();
-        counter(&mut encoder, "imagehub_pack_cache_hits", "Pack contents that were in the cache", packs.hits)?;
-        counter(&mut encoder, "imagehub_pack_cache_misses", "Pack contents that were computed", packs.misses)?;
-        counter(
-            &mut encoder,
-            "imagehub_pack_cache_evictions",
-            "Pack contents that went from the cache",
-            packs.evictions,
-        )?;
-        gauge(&mut encoder, "imagehub_pack_cache_entries", "Pack contents in the cache", packs.entries)?;
-        gauge(&mut encoder, "imagehub_pack_cache_bytes", "Their bytes", packs.bytes)
+        counter(&mut encoder, "pack_cache_hits", "Pack contents that were in the cache", packs.hits)?;
+        counter(&mut encoder, "pack_cache_misses", "Pack contents that were computed", packs.misses)?;
+        counter(&mut encoder, "pack_cache_evictions", "Pack contents that went from the cache", packs.evictions)?;
+        gauge(&mut encoder, "pack_cache_entries", "Pack contents in the cache", packs.entries)?;
+        gauge(&mut encoder, "pack_cache_bytes", "Their bytes", packs.bytes)
     }
 }
 

@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use proptest::prelude::*;
 
-use super::{Commit, CommitError, Expect, Key, ReadError, Revision, Storage, Write};
+use super::{Commit, CommitError, Expect, Key, ORIGIN, ReadError, Revision, Storage, Write};
 use crate::api::Kind;
 
 /// A place for one storage, empty at first.
@@ -106,12 +106,12 @@ async fn known(storage: &dyn Storage) -> (BTreeMap<Key, Commit>, Revision) {
 
 async fn what_is_written(subject: &dyn Subject) {
     let storage = subject.open().await;
-    assert_eq!(storage.current().await.unwrap(), Revision(0));
+    assert_eq!(storage.current().await.unwrap(), ORIGIN);
     assert_eq!(storage.get(image("a")).await.unwrap(), None);
     assert!(storage.state().await.unwrap().commits.is_empty());
-    let mut watch = storage.watch(Revision(0));
+    let mut watch = storage.watch(ORIGIN);
     let first = create(&*storage, "a", b"one").await;
-    assert!(first.revision > Revision(0));
+    assert!(first.revision > ORIGIN);
     assert_eq!(first.key, image("a"));
     assert_eq!(first.value.as_deref(), Some(&b"one"[..]));
     let second = storage.commit(write(&image("a"), Expect::At(first.revision), b"two")).await.unwrap();
@@ -219,7 +219,7 @@ async fn watch_during_writes(subject: &dyn Subject) {
         let storage = Arc::clone(&storage);
         tokio::spawn(async move {
             let mut watches = Vec::new();
-            let mut first = storage.watch(Revision(0));
+            let mut first = storage.watch(ORIGIN);
             let mut seen = Vec::new();
             while seen.len() < WRITERS * WRITES {
                 seen.extend(first.next().await.unwrap().unwrap());
@@ -269,7 +269,7 @@ async fn reopening(subject: &dyn Subject) {
     }
     assert!(made.is_sorted_by_key(|commit| commit.revision));
     assert!(made.is_sorted_by_key(|commit| commit.at_ms));
-    assert_eq!(through(&mut storage.watch(Revision(0)), made.last().unwrap().revision).await, made);
+    assert_eq!(through(&mut storage.watch(ORIGIN), made.last().unwrap().revision).await, made);
     assert_eq!(known(&*storage).await.0.len(), 6);
 }
 
@@ -308,7 +308,7 @@ async fn compaction(subject: &dyn Subject) {
     assert!(floor <= gone.revision);
     assert_eq!(known.into_values().collect::<Vec<_>>(), [last.clone(), kept.clone()]);
     assert_eq!(storage.get(last.key.clone()).await.unwrap(), Some(last));
-    if floor > Revision(0) {
+    if floor > ORIGIN {
         match storage.watch(Revision(floor.0 - 1)).next().await {
             Some(Err(ReadError::Compacted { asked, floor: said })) => {
                 assert_eq!((asked.0, said), (floor.0 - 1, floor));
@@ -323,7 +323,7 @@ async fn compaction(subject: &dyn Subject) {
 async fn closing(subject: &dyn Subject) {
     let storage = subject.open().await;
     create(&*storage, "a", b"{}").await;
-    let mut watch = storage.watch(Revision(0));
+    let mut watch = storage.watch(ORIGIN);
     assert_eq!(watch.next().await.unwrap().unwrap().len(), 1);
     let mut stopped = storage.stopped();
     subject.close(Arc::clone(&storage)).await;
@@ -397,7 +397,7 @@ impl Model {
     }
 
     fn highest(&self) -> Revision {
-        self.0.last().map_or(Revision(0), |commit| commit.revision)
+        self.0.last().map_or(ORIGIN, |commit| commit.revision)
     }
 
     fn present(&self, key: &Key) -> Option<Commit> {

@@ -15,10 +15,12 @@ use futures::stream::BoxStream;
 
 use crate::api::Kind;
 
-/// A point in the one sequence of commits: positive, rising, never given out twice. Revision 0 is
-/// "before the first commit".
+/// A point in the one sequence of commits: positive, rising, never given out twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Revision(pub u64);
+
+/// What an empty store stands at, as etcd does: a list of nothing has a version, too, and 0 would mean "any".
+pub const ORIGIN: Revision = Revision(1);
 
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

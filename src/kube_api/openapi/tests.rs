@@ -204,7 +204,7 @@ fn defaults_are_documented_in_v3_and_left_out_of_v2_as_kube_does() {
 
 #[test]
 fn the_index_leads_to_the_document_by_its_hash() {
-    let index: Value = serde_json::from_slice(&v3_index()).expect("it is JSON");
+    let index: Value = serde_json::from_slice(&v3_index().bytes).expect("it is JSON");
     let address = &index["paths"]["apis/imagehub.sealos.io/v1"]["serverRelativeURL"];
     assert_eq!(*address, format!("/openapi/v3/apis/imagehub.sealos.io/v1?hash={}", v3_document().hash));
 }

@@ -17,6 +17,8 @@
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use uuid::Uuid;
 
+use crate::storage::ORIGIN;
+
 /// The log: revision -> row.
 pub(super) const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
 /// What holds for the whole store.
@@ -125,8 +127,9 @@ pub(super) fn write_new(txn: &WriteTransaction) -> Result<(), redb::Error> {
     table.insert("format", &FORMAT.to_le_bytes()[..])?;
     table.insert("store_id", &Uuid::new_v4().as_bytes()[..])?;
     table.insert("epoch", &1_u64.to_le_bytes()[..])?;
-    table.insert("highest", &Point::default().to_bytes()[..])?;
-    table.insert("floor", &Point::default().to_bytes()[..])?;
+    let origin = Point { revision: ORIGIN.0, ..Point::default() };
+    table.insert("highest", &origin.to_bytes()[..])?;
+    table.insert("floor", &origin.to_bytes()[..])?;
     Ok(())
 }
 

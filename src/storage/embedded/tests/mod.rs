@@ -17,7 +17,7 @@ use super::*;
 use crate::api::Kind;
 use crate::clock::ManualClock;
 use crate::storage::conformance::{self, Subject};
-use crate::storage::{Expect, Write};
+use crate::storage::{Expect, ORIGIN, Write};
 
 fn clock() -> Arc<ManualClock> {
     ManualClock::at(Timestamp::from_second(1_700_000_000).unwrap())
@@ -131,7 +131,7 @@ async fn a_restart_expires_no_watch_however_long_it_was_down() {
     clock.step_ms(3_600_000);
     let storage = Embedded::open_with_backend(disk, Options::default(), clock.clone()).unwrap();
     let third = storage.commit(update(&second, b"3")).await.unwrap();
-    assert_eq!(storage.compact().await.unwrap(), Revision(0));
+    assert_eq!(storage.compact().await.unwrap(), ORIGIN);
     let mut watch = storage.watch(first.revision);
     let mut seen = watch.next().await.unwrap().unwrap();
     seen.extend(watch.next().now_or_never().flatten().transpose().unwrap().unwrap_or_default());
@@ -180,7 +180,7 @@ async fn a_large_history_is_compacted_in_steps_and_reads_back() {
 #[tokio::test]
 async fn a_watcher_that_fell_out_of_memory_reads_the_log_and_misses_nothing() {
     let storage = Embedded::open_with_backend(Disk::default(), Options::default(), clock()).unwrap();
-    let mut slow = storage.watch(Revision(0));
+    let mut slow = storage.watch(ORIGIN);
     storage.commit(create("first")).await.unwrap();
     let mut seen = slow.next().await.unwrap().unwrap();
     for round in 0..6 {
@@ -191,7 +191,7 @@ async fn a_watcher_that_fell_out_of_memory_reads_the_log_and_misses_nothing() {
     while seen.len() < 6001 {
         seen.extend(slow.next().await.unwrap().unwrap());
     }
-    assert!(seen.iter().zip(1..).all(|(commit, revision)| commit.revision == Revision(revision)));
+    assert!(seen.iter().zip(2..).all(|(commit, revision)| commit.revision == Revision(revision)));
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn a_full_queue_is_busy_at_once_and_what_waited_is_made() {
         assert!(write.now_or_never().is_none());
     }
     assert!(matches!(storage.commit(create("more")).now_or_never(), Some(Err(CommitError::Busy(QUEUE_WRITES)))));
-    assert_eq!(storage.current().await.unwrap(), Revision(0), "what is not durable is not seen");
+    assert_eq!(storage.current().await.unwrap(), ORIGIN, "what is not durable is not seen");
     assert_eq!(storage.get(Key::new(Kind::Image, "first")).await.unwrap(), None);
     disk.release();
     first.await.unwrap();
@@ -249,7 +249,7 @@ async fn too_little_space_refuses_writes_until_there_is_more() {
     assert!(matches!(error, CommitError::NoSpace { free, .. } if free == MIN_FREE_BYTES - 1), "{error}");
     assert_eq!(storage.get(first.key.clone()).await.unwrap(), Some(first));
     free.store(MIN_FREE_BYTES + (1 << 20), Ordering::SeqCst);
-    assert_eq!(storage.commit(create("b")).await.unwrap().revision, Revision(2));
+    assert_eq!(storage.commit(create("b")).await.unwrap().revision, Revision(3));
 }
 
 #[tokio::test]
