@@ -14,6 +14,10 @@ mod patch;
 mod read;
 mod refresh;
 mod status;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod update;
 mod watch;
 
