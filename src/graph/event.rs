@@ -1,11 +1,13 @@
 //! The log of what happened, one for all watchers.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
 use super::record::Record;
 use super::snapshot::Version;
+use super::visible::Visible;
 use crate::storage::{Key, Revision};
 
 /// One commit, as watchers are told of it.
@@ -22,22 +24,42 @@ pub struct Event {
     /// The object before, if it was there.
     pub old: Option<Arc<Record>>,
     pub(super) version: Arc<Version>,
-    encoded: [OnceLock<Bytes>; ENCODINGS],
+    /// Image: whether its repository was private, or absent, when it happened. What is true of it when a
+    /// watcher reads the event is another matter: the repository may be gone by then.
+    pub(super) hidden: bool,
+    encoded: [OnceLock<(Revision, Bytes)>; ENCODINGS],
+    /// How many bytes of encodings all events of the log keep.
+    kept: Arc<AtomicUsize>,
 }
+
+/// How many bytes of encoded events are kept at most, about. What is over it is encoded for each watcher anew.
+pub const ENCODED_BYTES: usize = 64 * 1024 * 1024;
 
 /// How many encodings of an event are kept: each form for each sight.
 pub const ENCODINGS: usize = 4;
 
+impl Drop for Event {
+    fn drop(&mut self) {
+        let kept: usize = self.encoded.iter().filter_map(OnceLock::get).map(|(_, bytes)| bytes.len()).sum();
+        self.kept.fetch_sub(kept, Ordering::Relaxed);
+    }
+}
+
+/// What an event is made of.
+pub(super) struct Happened {
+    pub(super) revision: Revision,
+    pub(super) at_ms: i64,
+    pub(super) key: Key,
+    pub(super) previous: Revision,
+    pub(super) old: Option<Arc<Record>>,
+    pub(super) version: Arc<Version>,
+    pub(super) hidden: bool,
+}
+
 impl Event {
-    pub(super) fn new(
-        revision: Revision,
-        at_ms: i64,
-        key: Key,
-        previous: Revision,
-        old: Option<Arc<Record>>,
-        version: Arc<Version>,
-    ) -> Self {
-        Self { revision, at_ms, key, previous, old, version, encoded: Default::default() }
+    pub(super) fn new(happened: Happened, kept: Arc<AtomicUsize>) -> Self {
+        let Happened { revision, at_ms, key, previous, old, version, hidden } = happened;
+        Self { revision, at_ms, key, previous, old, version, hidden, encoded: Default::default(), kept }
     }
 
     /// The object after, if it is there.
@@ -58,8 +80,23 @@ impl Event {
         self.old.as_ref().map_or(0, |old| old.weight()) + OVERHEAD
     }
 
-    /// The event's bytes in encoding `which` (below [`ENCODINGS`]), made once for all watchers.
-    pub fn encoded(&self, which: usize, make: impl FnOnce() -> Bytes) -> Bytes {
-        self.encoded[which].get_or_init(make).clone()
+    /// The event's bytes in encoding `which` (below [`ENCODINGS`]), made once for all watchers who see what
+    /// `visible` shows: after a change of sight they are made anew.
+    pub fn encoded(&self, which: usize, visible: &Visible, make: impl FnOnce() -> Bytes) -> Bytes {
+        let sight = visible.sight_changed();
+        let slot = &self.encoded[which];
+        if slot.get().is_none() && self.kept.load(Ordering::Relaxed) >= ENCODED_BYTES {
+            return make();
+        }
+        let mut make = Some(make);
+        let (made_at, bytes) = slot.get_or_init(|| {
+            let bytes = make.take().map(|make| make()).unwrap_or_default();
+            self.kept.fetch_add(bytes.len(), Ordering::Relaxed);
+            (sight, bytes)
+        });
+        match make {
+            Some(make) if *made_at != sight => make(),
+            _ => bytes.clone(),
+        }
     }
 }

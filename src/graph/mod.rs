@@ -91,6 +91,8 @@ impl Graph {
         }
         snapshot.revision = state.revision;
         snapshot.floor = state.revision;
+        // What was deleted before is not in the state: of what happened up to here nothing is known.
+        snapshot.last_of_kind = [state.revision; Kind::ALL.len()];
         snapshot.public_sight_since = Revision::default();
         snapshot.at_ms = at_ms;
         let graph = Arc::new(Self {
@@ -154,15 +156,24 @@ impl Writer {
         let commits = self.commits.next().await.ok_or(GraphError::Ended)??;
         let mut snapshot = Snapshot::clone(&self.graph.current.load());
         let mut changed = [None; Kind::ALL.len()];
+        let sight = snapshot.public_sight_since;
         for (commit, record) in decode_all(commits)? {
             changed[commit.key.kind as usize] = Some(commit.revision);
             snapshot.apply(&commit.key, commit.revision, commit.at_ms, record, true);
         }
         let age = i64::try_from(self.window.age.as_millis()).unwrap_or(i64::MAX);
         let horizon = snapshot.at_ms.saturating_sub(age);
-        snapshot.trim(self.window.bytes, horizon);
+        let trimmed = snapshot.trim(self.window.bytes, horizon);
         let revision = snapshot.revision;
+        if snapshot.public_sight_since != sight {
+            // Watchers of these kinds must learn that they are to begin anew.
+            for kind in [Kind::Image, Kind::Repository] {
+                changed[kind as usize].get_or_insert(revision);
+            }
+        }
         self.graph.current.store(Arc::new(snapshot));
+        // Only now: whoever misses what is cut sees, when it looks again, that the floor is above it.
+        trimmed.iter().for_each(|version| version.cut());
         // First the kinds: whoever reads its own write may look at once for the event of it.
         for (sender, revision) in self.graph.changed.iter().zip(changed) {
             if let Some(revision) = revision {

@@ -118,6 +118,18 @@ impl Visible {
         }
     }
 
+    /// When what the public sees last changed in ways that events don't tell of.
+    pub(super) fn sight_changed(&self) -> Revision {
+        self.snapshot.public_sight_since
+    }
+
+    /// Whether the caller saw `record`, the old or the new object of `event`, when the event happened. What
+    /// was changed by a change of sight since ends the watch: [`sight_since`](Self::sight_since).
+    #[must_use]
+    pub fn saw(&self, event: &Event, record: &Record) -> bool {
+        if record.image().is_some() && self.sight == Sight::Public { !event.hidden } else { self.sees(record) }
+    }
+
     /// Whether the caller sees this version of an object.
     #[must_use]
     pub fn sees(&self, record: &Record) -> bool {
@@ -279,8 +291,8 @@ impl Visible {
         })
     }
 
-    /// The events of `kind` after `after`, in order, found among the next `limit` events of all kinds, and
-    /// the revision up to which they are all; `None` where the window no longer has them.
+    /// The events of `kind` after `after`, in order, `limit` at most, and the revision up to which they are
+    /// all; `None` where the window no longer has them.
     #[must_use]
     pub fn events(&self, kind: Kind, after: Revision, limit: usize) -> Option<(Vec<Arc<Event>>, Revision)> {
         let last = self.snapshot.last_of_kind[kind as usize];

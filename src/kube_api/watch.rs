@@ -118,7 +118,7 @@ impl Writer {
             (Some(old), _, _) => self.write_record(out, reader, old, event.revision),
             (None, Some(record), Some(form)) => {
                 let encoding = form * 2 + reader.visible.sight().index();
-                let bytes = event.encoded(encoding, || {
+                let bytes = event.encoded(encoding, &reader.visible, || {
                     let mut bytes = Vec::new();
                     self.write_record(&mut bytes, reader, record, event.revision);
                     bytes.into()

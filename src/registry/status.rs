@@ -43,7 +43,16 @@ impl Registry {
     ) -> Result<Written, Error> {
         self.authorize(caller, Verb::Patch, kind, "status", name)?;
         self.change_status(caller, kind, name, None, options, |mut object| {
+            let preconditions = |object: &Value| {
+                let field = |field: &str| object.pointer(field).and_then(Value::as_str).map(str::to_owned);
+                (field("/metadata/uid"), field("/metadata/resourceVersion"))
+            };
+            let before = preconditions(&object);
             patch.apply(&mut object)?;
+            let ((uid, version), after) = (before, preconditions(&object));
+            if after.0.is_some_and(|after| Some(after) != uid) || after.1.is_some_and(|after| Some(after) != version) {
+                return Err(modified(&Key::new(kind, name)));
+            }
             Ok(object.get("status").cloned().unwrap_or_default())
         })
         .await
@@ -79,9 +88,11 @@ impl Registry {
                 return done(record);
             }
             let object = record.object();
+            let draft = as_if_stored(record.key.clone(), record.revision, &envelope, &object)?;
             if options.dry_run {
-                return done(as_if_stored(record.key.clone(), record.revision, &envelope, &object)?);
+                return done(draft);
             }
+            envelope.announced = self.announcement(&draft);
             match self.store(record.key.clone(), Expect::At(record.revision), &envelope, &object).await {
                 Ok(record) => return done(record),
                 Err(Failed::Overtaken) => {}
