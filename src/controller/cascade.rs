@@ -10,7 +10,7 @@ use crate::api::{API_VERSION, Kind};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::graph::{Key, Record, Visible};
-use crate::registry::{DeleteOptions, FINALIZER_FOREGROUND, FINALIZER_ORPHAN, Propagation, Registry};
+use crate::registry::{ATTEMPTS, DeleteOptions, FINALIZER_FOREGROUND, FINALIZER_ORPHAN, Propagation, Registry};
 
 /// Whether the object `name` of `kind` is there, with this uid.
 fn stands(all: &Visible, kind: &str, name: &str, uid: &str) -> bool {
@@ -59,6 +59,18 @@ fn waits_for_dependents(record: &Record) -> bool {
 
 /// Deletes an object whose owners are all gone; lets it go on without those that are, where others stand.
 pub(super) async fn collect(registry: &Registry, key: &Key) -> Result<(), Error> {
+    let mut done = Ok(());
+    for _ in 0..ATTEMPTS {
+        done = collect_once(registry, key).await;
+        // It was written in between, perhaps only announced: decide again.
+        if !matches!(done, Err(Error::Conflict { .. })) {
+            break;
+        }
+    }
+    done
+}
+
+async fn collect_once(registry: &Registry, key: &Key) -> Result<(), Error> {
     let system = Caller::system();
     let all = registry.reader(&system).visible;
     let Some(record) = all.get(key.kind, &key.name) else { return Ok(()) };

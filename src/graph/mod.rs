@@ -6,6 +6,8 @@ mod event;
 mod record;
 mod set;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod visible;
 
 use std::sync::Arc;

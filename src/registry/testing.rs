@@ -186,8 +186,7 @@ impl Hub {
         let (reader, record) = self.registry.get(caller, Kind::DataPack, name, None).await.unwrap();
         let read: Value = serde_json::from_slice(&reader.object(&record)).unwrap();
         let computed = crate::datapack::resolve(&reader.visible, record.pack().unwrap());
-        let computed: Value =
-            serde_json::from_slice(&[b"{", &computed.members[..], b"}"].concat()).unwrap();
+        let computed: Value = serde_json::from_slice(&[b"{", &computed.members[..], b"}"].concat()).unwrap();
         assert_eq!(read["status"]["datas"], computed["datas"], "the cache gave something old");
         read["status"]["datas"].clone()
     }

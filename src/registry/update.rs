@@ -173,7 +173,11 @@ fn check_identity(record: &Record, old: &Object, new: &Object, version_required:
         && Some(created) != old.metadata.creation_timestamp.as_ref()
     {
         let given = created.0.to_string();
-        return Err(Error::field(kind, name, FieldError::invalid("metadata.creationTimestamp", given, "field is immutable")));
+        return Err(Error::field(
+            kind,
+            name,
+            FieldError::invalid("metadata.creationTimestamp", given, "field is immutable"),
+        ));
     }
     if let Some(uid) = new.metadata.uid.as_deref().filter(|uid| !uid.is_empty())
         && Some(uid) != old.metadata.uid.as_deref()

@@ -271,7 +271,8 @@ impl Watch {
         let reader = self.reader();
         // Where nothing of the kind has happened since, the watcher has come as far as the store has.
         let all_seen = check(&reader.visible, self.kind, self.cursor).is_none();
-        if all_seen && let Some((events, reached)) = reader.visible.events(self.kind, self.cursor, 1)
+        if all_seen
+            && let Some((events, reached)) = reader.visible.events(self.kind, self.cursor, 1)
             && events.is_empty()
         {
             self.cursor = reached;

@@ -51,7 +51,9 @@ async fn finalizers_hold_an_object_until_the_last_is_taken_off() {
     assert_eq!(marked["metadata"]["deletionTimestamp"], "2023-11-14T22:13:20Z");
     assert_eq!(marked["metadata"]["generation"], 2);
     let again = hub.delete(Kind::DataPack, "p").await;
-    assert!(matches!(again, Deleted::Terminating(_, r) if r.revision.to_string() == marked["metadata"]["resourceVersion"]));
+    assert!(
+        matches!(again, Deleted::Terminating(_, r) if r.revision.to_string() == marked["metadata"]["resourceVersion"])
+    );
     let more = |p: &mut serde_json::Value| {
         p["metadata"]["finalizers"] = json!(["example.com/a", "example.com/b", "example.com/c"]);
     };

@@ -29,8 +29,7 @@ async fn pages_together_are_the_list_as_it_was_at_the_first() {
     hub.create(pack("cc", "base", &[])).await;
     hub.put(Kind::DataPack, "d", |d| d["spec"]["expireTime"] = "3h".into()).await;
     let continue_token = first.continue_token;
-    let second =
-        list(&hub, ListOptions { limit: Some(1), continue_token, ..ListOptions::default() }).await.unwrap();
+    let second = list(&hub, ListOptions { limit: Some(1), continue_token, ..ListOptions::default() }).await.unwrap();
     assert_eq!((names(&second), second.remaining, second.revision), (vec!["c"], Some(1), first.revision));
     let continue_token = second.continue_token;
     let third = list(&hub, ListOptions { limit: Some(1), continue_token, ..ListOptions::default() }).await.unwrap();
