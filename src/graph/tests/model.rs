@@ -36,9 +36,18 @@ fn apply(feed: &mut Feed, state: &mut State, step: &Step) {
     let full = |(repository, tag): (u8, u8)| format!("o/r{repository}:{tag}");
     let put = |feed: &mut Feed, state: &mut State, kind, mut metadata: Value, spec: Value| {
         let name = metadata["name"].as_str().unwrap().to_owned();
-        if let Some((_, old, _)) = state.get(&(kind, name.clone())) {
-            metadata["creationTimestamp"] = old["creationTimestamp"].clone();
-            metadata["uid"] = old["uid"].clone();
+        match state.get(&(kind, name.clone())) {
+            // spec.name is immutable: another one is another object.
+            Some((_, _, old)) if old["name"] != spec["name"] => {
+                state.remove(&(kind, name.clone()));
+                feed.delete(kind, &name);
+                return;
+            }
+            Some((_, old, _)) => {
+                metadata["creationTimestamp"] = old["creationTimestamp"].clone();
+                metadata["uid"] = old["uid"].clone();
+            }
+            None => {}
         }
         let revision = feed.put(kind, metadata.clone(), spec.clone());
         state.insert((kind, name), (revision, metadata, spec));
