@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod documents;
 mod harness;
 mod history;
 mod kubectl;

@@ -21,11 +21,12 @@ pub struct Launch {
     binary: PathBuf,
     kube_port: u16,
     http_port: u16,
+    demo: bool,
 }
 
 impl Default for Launch {
     fn default() -> Self {
-        Self { binary: env!("CARGO_BIN_EXE_imagehub").into(), kube_port: 0, http_port: 0 }
+        Self { binary: env!("CARGO_BIN_EXE_imagehub").into(), kube_port: 0, http_port: 0, demo: false }
     }
 }
 
@@ -33,6 +34,12 @@ impl Launch {
     /// Another build of the program.
     pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
         self.binary = path.into();
+        self
+    }
+
+    /// With the sample catalogue.
+    pub fn demo(mut self) -> Self {
+        self.demo = true;
         self
     }
 
@@ -74,6 +81,11 @@ impl Server {
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.root.path().join("data")
+    }
+
+    /// Where the Kubernetes API listens, and where the gateway does.
+    pub fn addresses(&self) -> (String, String) {
+        (format!("127.0.0.1:{}", self.launch.kube_port), format!("127.0.0.1:{}", self.launch.http_port))
     }
 
     /// What the server has logged, over all its starts.
@@ -228,6 +240,7 @@ impl Server {
             .arg(self.data_dir())
             .args(["--kube-listen", &format!("127.0.0.1:{}", self.launch.kube_port)])
             .args(["--http-listen", &format!("127.0.0.1:{}", self.launch.http_port)])
+            .args(self.launch.demo.then_some("--demo"))
             .current_dir(self.root.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a handle of the log"))
