@@ -17,26 +17,28 @@ pub(super) struct Args {
     shell: Shell,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), String> {
+pub(super) fn run(args: &Args) {
+    super::print(&script(args.shell));
+}
+
+fn script(shell: Shell) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::Cli::command(), "imagehub", &mut script);
-    super::print(&String::from_utf8_lossy(&script));
-    Ok(())
+    clap_complete::generate(shell, &mut super::Cli::command(), "imagehub", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use clap::ValueEnum as _;
 
+    use super::super::Cli;
     use super::*;
 
     #[test]
     fn every_shell_completes_every_command() {
         for shell in Shell::value_variants() {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut super::super::Cli::command(), "imagehub", &mut script);
-            let script = String::from_utf8(script).unwrap();
-            for command in super::super::Cli::command().get_subcommands() {
+            let script = script(*shell);
+            for command in Cli::command().get_subcommands() {
                 assert!(script.contains(command.get_name()), "{shell}: {}", command.get_name());
             }
         }

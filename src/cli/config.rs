@@ -50,7 +50,7 @@ pub(super) fn read(path: &Path, serve: &Command) -> Result<Settings, String> {
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..good].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let line = error.as_bytes()[..good].split(|&byte| byte == b'\n').count();
         format!("{}:{line}: this is not UTF-8; TOML has to be", path.display())
     })?;
     parse(&text, serve).map_err(|wrong| {
@@ -220,7 +220,7 @@ mod tests {
         message.replace(&format!("{}/", dir.path().display()), "")
     }
 
-    /// The flag's value after the command line `words` and the file, whatever this process's environment is.
+    /// The flag's value after the command line `words` and the file.
     fn value(file: &str, words: &[&str], id: &str) -> String {
         let settings = parse(file, &serve_command()).unwrap();
         let serve = settings.become_defaults(serve_command()).no_binary_name(true);

@@ -16,7 +16,7 @@ const PREAMBLE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
 #[command(after_help = "\
 Examples:
   imagehub man | man -l -                    read all pages
-  imagehub man /usr/local/share/man/man1     install them, for man imagehub-serve")]
+  imagehub man /usr/local/share/man/man1     install them")]
 pub(super) struct Args {
     /// The folder that the pages are written to, one a command; without it all are printed
     #[arg(value_name = "DIR")]

@@ -98,7 +98,7 @@ impl Cli {
             _ => None,
         };
         let Some(file) = file else { return Self::from_arg_matches(&matches) };
-        let wrong = |message| clap::Error::raw(ErrorKind::ValueValidation, message);
+        let wrong = |message| clap::Error::raw(ErrorKind::ValueValidation, format!("{message}\n"));
         let settings = config::read(file, &serve_command()).map_err(wrong)?;
         let command = Self::command().mut_subcommand("serve", |serve| settings.become_defaults(serve));
         Self::from_arg_matches(&command.try_get_matches_from(words)?)
@@ -120,7 +120,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::User { command } => user::run(command),
         Command::Token(args) => user::token(&args),
         Command::Openapi { dir } => openapi::run(&dir),
-        Command::Completions(args) => completions::run(&args),
+        Command::Completions(args) => {
+            completions::run(&args);
+            Ok(())
+        }
         Command::Man(args) => man::run(&args),
     };
     match done {

@@ -19,7 +19,7 @@ use tokio::process::Command;
 use crate::harness::{Kubectl, Launch};
 
 /// How long all commands of one document may take together.
-const DOCUMENT_DEADLINE: Duration = Duration::from_secs(120);
+const DOCUMENT_DEADLINE: Duration = Duration::from_mins(2);
 /// The folders that a file's name in a document begins with.
 const FOLDERS: [&str; 6] = ["docs/", "examples/", "openapi/", "scripts/", "src/", "tests/"];
 

@@ -13,3 +13,4 @@ mod history;
 mod kubectl;
 mod layers;
 mod pack;
+mod settings;
