@@ -12,3 +12,5 @@ mod history;
 mod kubectl;
 mod layers;
 mod pack;
+mod sight;
+mod week;
