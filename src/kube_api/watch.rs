@@ -20,6 +20,9 @@ use crate::error::Error;
 use crate::graph::{Event, Record, Revision};
 use crate::registry::{EventType, Reader, Watch, WatchItem};
 
+/// About how much is written at a time.
+const CHUNK: usize = 64 * 1024;
+
 /// What kube calls the bookmark that ends the initial events.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
@@ -32,6 +35,49 @@ struct Writer {
     definitions: String,
 }
 
+/// A watch that is being sent.
+struct Stream {
+    watch: Watch,
+    writer: Writer,
+    stop: CancellationToken,
+    /// What is to be sent next. It is written only when it is: what waits for a slow reader is shared with
+    /// all others.
+    pending: Option<(Reader, std::vec::IntoIter<WatchItem>)>,
+}
+
+impl Stream {
+    /// The next events, of about [`CHUNK`] bytes.
+    async fn next(&mut self) -> Option<Bytes> {
+        let (reader, mut items) = match self.pending.take() {
+            Some(pending) => pending,
+            None => {
+                let (reader, items) = self.batch().await?;
+                (reader, items.into_iter())
+            }
+        };
+        let mut out = Vec::new();
+        while out.len() < CHUNK
+            && let Some(item) = items.next()
+        {
+            self.writer.write(&mut out, &reader, &item);
+        }
+        if items.len() > 0 {
+            self.pending = Some((reader, items));
+        }
+        Some(out.into())
+    }
+
+    async fn batch(&mut self) -> Option<(Reader, Vec<WatchItem>)> {
+        if self.stop.is_cancelled() {
+            return self.watch.end();
+        }
+        tokio::select! {
+            batch = self.watch.next() => batch,
+            () = self.stop.cancelled() => self.watch.end(),
+        }
+    }
+}
+
 /// Answers with the events of `watch`, until it ends or `stop` is cancelled.
 pub(super) fn respond(
     accepted: Accepted,
@@ -42,21 +88,10 @@ pub(super) fn respond(
     stop: CancellationToken,
 ) -> Response {
     let writer = Writer { kind, form: accepted.form, include, clock, definitions: table::definitions(kind) };
-    let chunks = stream::unfold((watch, writer, stop), |(mut watch, writer, stop)| async move {
-        let batch = if stop.is_cancelled() {
-            watch.end()
-        } else {
-            tokio::select! {
-                batch = watch.next() => batch,
-                () = stop.cancelled() => watch.end(),
-            }
-        };
-        let (reader, items) = batch?;
-        let mut out = Vec::new();
-        for item in &items {
-            writer.write(&mut out, &reader, item);
-        }
-        Some((Ok::<_, Infallible>(Bytes::from(out)), (watch, writer, stop)))
+    let state = Stream { watch, writer, stop, pending: None };
+    let chunks = stream::unfold(state, |mut state| async move {
+        let chunk = state.next().await?;
+        Some((Ok::<_, Infallible>(chunk), state))
     });
     streaming(Body::from_stream(chunks))
 }

@@ -3,6 +3,7 @@
 
 use std::io::IsTerminal as _;
 
+use tracing::error;
 use tracing_subscriber::EnvFilter;
 
 /// What is logged where nothing else is said: all that is worth a line, but not each request.
@@ -18,11 +19,19 @@ pub fn start(filter: &str) -> Result<(), String> {
             "--log {filter:?} is no filter ({error}): want a level, or targets with levels, as in {DEFAULT_FILTER:?}"
         )
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Whoever closed standard error doesn't want the log, nor complaints that it can't be written.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     let started = if std::io::stderr().is_terminal() {
         builder.with_target(false).try_init()
     } else {
         builder.json().flatten_event(true).try_init()
     };
-    started.map_err(|error| error.to_string())
+    started.map_err(|error| error.to_string())?;
+    std::panic::set_hook(Box::new(|panic| {
+        let (text, at) = (panic.payload_as_str().unwrap_or("no message"), panic.location());
+        let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        error!(panic = text, at = at.map(tracing::field::display), thread, "a bug: the program panicked");
+    }));
+    Ok(())
 }

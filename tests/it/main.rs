@@ -6,8 +6,10 @@
     reason = "manifests and command lines are written where they are handed over"
 )]
 
+mod abuse;
 mod harness;
 mod history;
 mod kubectl;
 mod layers;
+mod operation;
 mod pack;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-pub use client::{Client, JSON_PATCH, MERGE_PATCH, Response, Watch};
+pub use client::{Client, Connection, JSON_PATCH, MERGE_PATCH, Response, Watch};
 pub use kubectl::Kubectl;
 pub use server::{Launch, Server, other_build};
 

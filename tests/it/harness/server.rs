@@ -19,13 +19,14 @@ const SHOWN_LOG: usize = 16 * 1024;
 /// How a server is started. Every test gets what [`Server::start`] does; few need more.
 pub struct Launch {
     binary: PathBuf,
+    data: Option<PathBuf>,
     kube_port: u16,
     http_port: u16,
 }
 
 impl Default for Launch {
     fn default() -> Self {
-        Self { binary: env!("CARGO_BIN_EXE_imagehub").into(), kube_port: 0, http_port: 0 }
+        Self { binary: env!("CARGO_BIN_EXE_imagehub").into(), data: None, kube_port: 0, http_port: 0 }
     }
 }
 
@@ -33,6 +34,12 @@ impl Launch {
     /// Another build of the program.
     pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
         self.binary = path.into();
+        self
+    }
+
+    /// A data directory that doesn't go with the test.
+    pub fn data(mut self, path: impl Into<PathBuf>) -> Self {
+        self.data = Some(path.into());
         self
     }
 
@@ -73,7 +80,7 @@ impl Server {
 
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.root.path().join("data")
+        self.launch.data.clone().unwrap_or_else(|| self.root.path().join("data"))
     }
 
     /// What the server has logged, over all its starts.
@@ -101,6 +108,42 @@ impl Server {
         Kubectl::new(&self.data_dir().join("kubeconfig"))
     }
 
+    /// Where the Kubernetes API listens.
+    pub fn kube_address(&self) -> String {
+        format!("127.0.0.1:{}", self.launch.kube_port)
+    }
+
+    /// Where the gateway listens.
+    pub fn http_address(&self) -> String {
+        format!("127.0.0.1:{}", self.launch.http_port)
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().and_then(Child::id).expect("the server runs")
+    }
+
+    /// The memory that the server's process has now, in MiB; `None` where the system doesn't tell.
+    pub fn memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib / 1024)
+    }
+
+    /// Sends the process a signal.
+    pub async fn signal(&self, signal: &str) {
+        let pid = self.pid();
+        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().await.expect("sh runs");
+        assert!(sent.success(), "kill -{signal} {pid}: {sent}");
+    }
+
+    /// Waits until the process has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the server runs");
+        within("the end of the server", child.wait()).await.expect("it can be waited for")
+    }
+
     /// The sum of a metric over its labels; a metric that is not there is a failure.
     pub async fn metric(&self, name: &str) -> u64 {
         let response = self.http().get("/metrics").await;
@@ -124,11 +167,8 @@ impl Server {
 
     /// Ends it with SIGTERM, and fails unless it exits with code 0.
     pub async fn stop(&mut self) {
-        let mut child = self.child.take().expect("the server runs");
-        let pid = child.id().expect("the server has not been waited for").to_string();
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().await.expect("sh runs");
-        assert!(sent.success(), "kill -TERM {pid}: {sent}");
-        let status = within("the end of the server after SIGTERM", child.wait()).await.expect("it can be waited for");
+        self.signal("TERM").await;
+        let status = self.ended().await;
         assert_eq!(status.code(), Some(0), "how the server ended after SIGTERM");
     }
 
