@@ -18,6 +18,10 @@ const WATCH_SECONDS: u64 = 1800;
 /// The longest that a watch lasts, in seconds.
 const LONGEST_WATCH_SECONDS: u64 = 24 * 3600;
 
+/// How kubectl names itself when it applies a manifest by a merge patch that it makes itself. Other merge
+/// patches, those of `kubectl patch` and `kubectl edit` among them, say what they take away.
+const CLIENT_SIDE_APPLY: &str = "kubectl-client-side-apply";
+
 /// The query of a request.
 #[derive(Debug, Default)]
 pub(super) struct Params(Vec<(String, String)>);
@@ -183,7 +187,8 @@ impl Params {
             FieldValidation::default()
         });
         invalid(options, faults)?;
-        Ok((WriteOptions { dry_run }, validation))
+        let reapplies = self.get("fieldManager") == Some(CLIENT_SIDE_APPLY);
+        Ok((WriteOptions { dry_run, reapplies }, validation))
     }
 
     fn dry_run(&self, faults: &mut Vec<FieldError>) -> bool {

@@ -17,7 +17,7 @@ use super::table;
 use crate::api::{API_VERSION, Kind};
 use crate::clock::SharedClock;
 use crate::error::Error;
-use crate::graph::{Event, Record, Revision};
+use crate::graph::{Event, Record, Revision, Sight};
 use crate::registry::{EventType, Reader, Watch, WatchItem};
 
 /// About how much is written at a time.
@@ -42,18 +42,21 @@ struct Stream {
     stop: CancellationToken,
     /// What is to be sent next. It is written only when it is: what waits for a slow reader is shared with
     /// all others.
-    pending: Option<(Reader, std::vec::IntoIter<WatchItem>)>,
+    pending: Option<Batch>,
 }
+
+/// Items, and what the caller reads at the snapshot that they are of.
+type Batch = (Reader, std::vec::IntoIter<WatchItem>);
 
 impl Stream {
     /// The next events, of about [`CHUNK`] bytes.
     async fn next(&mut self) -> Option<Bytes> {
         let (reader, mut items) = match self.pending.take() {
+            // No bookmark: it would say that what is left out here was sent.
+            Some(_) if self.stop.is_cancelled() => return None,
+            Some(_) if self.watch.caller().is_revoked() => self.revoked()?,
             Some(pending) => pending,
-            None => {
-                let (reader, items) = self.batch().await?;
-                (reader, items.into_iter())
-            }
+            None => self.batch().await?,
         };
         let mut out = Vec::new();
         while out.len() < CHUNK
@@ -67,14 +70,24 @@ impl Stream {
         Some(out.into())
     }
 
-    async fn batch(&mut self) -> Option<(Reader, Vec<WatchItem>)> {
-        if self.stop.is_cancelled() {
-            return self.watch.end();
-        }
-        tokio::select! {
-            batch = self.watch.next() => batch,
-            () = self.stop.cancelled() => self.watch.end(),
-        }
+    async fn batch(&mut self) -> Option<Batch> {
+        let batch = if self.stop.is_cancelled() {
+            self.watch.end()
+        } else {
+            let caller = self.watch.caller().clone();
+            tokio::select! {
+                biased;
+                () = caller.revoked() => return self.revoked(),
+                () = self.stop.cancelled() => self.watch.end(),
+                batch = self.watch.next() => batch,
+            }
+        };
+        batch.map(|(reader, items)| (reader, items.into_iter()))
+    }
+
+    fn revoked(&mut self) -> Option<Batch> {
+        let failed = self.watch.fail(Error::Unauthorized("the token was taken back".to_owned()));
+        failed.map(|(reader, items)| (reader, items.into_iter()))
     }
 }
 
@@ -152,8 +165,21 @@ impl Writer {
         match (left, event.record(), form) {
             (Some(old), _, _) => self.write_record(out, reader, old, event.revision),
             (None, Some(record), Some(form)) => {
-                let encoding = form * 2 + reader.visible.sight().index();
-                let bytes = event.encoded(encoding, || {
+                // Only status depends on who asks, and only that of these two: managers' are made for each.
+                let computed = matches!(self.kind, Kind::Organization | Kind::DataPack);
+                let class = match reader.visible.sight() {
+                    _ if !computed || form == 1 => Some(0),
+                    Sight::Everything => Some(0),
+                    Sight::Public => Some(1),
+                    Sight::Manager(_) => None,
+                };
+                let Some(class) = class else {
+                    self.write_record(out, reader, record, event.revision);
+                    return out.extend_from_slice(b"}\n");
+                };
+                // What has no status is the same in every snapshot.
+                let of = if computed && form == 0 { reader.visible.revision() } else { Revision::default() };
+                let bytes = event.encoded(form * 2 + class, of, || {
                     let mut bytes = Vec::new();
                     self.write_record(&mut bytes, reader, record, event.revision);
                     bytes.into()

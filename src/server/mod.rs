@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::Kind;
-use crate::auth::Caller;
+use crate::auth::users::Tokens;
+use crate::auth::{Authenticator, Caller, OrganizationCreators};
 use crate::clock::{SharedClock, SystemClock};
 use crate::controller;
 use crate::datapack::Packs;
@@ -35,7 +36,7 @@ use crate::registry::Registry;
 use crate::storage::Storage as _;
 use crate::storage::embedded::{Embedded, Options};
 
-pub use pki::reachable;
+pub use pki::{PkiError, reachable, token_kubeconfig};
 
 /// How long requests that are under way may take to finish when the server stops.
 pub const DRAIN_TIME: Duration = Duration::from_secs(20);
@@ -51,6 +52,8 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// Whether the sample catalogue is loaded into an empty store.
     pub demo: bool,
+    /// Who may make an organization.
+    pub create_organizations: OrganizationCreators,
     /// What the cache of packs holds at most, in bytes.
     pub pack_cache_bytes: u64,
 }
@@ -129,6 +132,7 @@ struct Running {
     controllers: JoinHandle<()>,
     kube: JoinHandle<()>,
     gateway: JoinHandle<()>,
+    tokens: JoinHandle<()>,
     is_ready: watch::Sender<bool>,
     ending: CancellationToken,
     stop: listen::Stop,
@@ -160,11 +164,17 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     let (graph, writer) = Graph::open(&*storage, Window::default()).await.map_err(fatal)?;
     let writer = tokio::spawn(writer.run());
     let packs = Arc::new(Packs::new(config.pack_cache_bytes));
-    let registry = Arc::new(Registry::new(storage.clone(), graph, packs, clock));
+    let registry = Registry::new(storage.clone(), graph, packs, clock);
+    let registry = Arc::new(registry.with_organization_creators(config.create_organizations));
     measured.send_replace(Some(Arc::new(metrics::all(&registry, &requests))));
 
     let ending = CancellationToken::new();
-    let app = kube_api::App { registry: Arc::clone(&registry), ready: ready_seen, stop: ending.clone() };
+    let authenticator = Authenticator::new(Arc::new(Tokens::new(&config.data_dir)));
+    let tokens = tokio::spawn({
+        let authenticator = authenticator.clone();
+        async move { authenticator.watch_tokens().await }
+    });
+    let app = kube_api::App { registry: Arc::clone(&registry), authenticator, ready: ready_seen, stop: ending.clone() };
     let router = layers::around(kube_api::router(app), "kube", requests);
     let kube = tokio::spawn(listen::Door { listener: kube, tls: Some(tls), router }.serve(stop.clone()));
     let controllers = tokio::spawn(controller::run(Arc::clone(&registry)));
@@ -188,7 +198,7 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
         data_dir,
     };
     info!(kube = %kube_at, http = %http_at, revision = %visible.revision(), took = ?ready.took, "ready");
-    Ok(Running { ready, storage, writer, controllers, kube, gateway, is_ready, ending, stop })
+    Ok(Running { ready, storage, writer, controllers, kube, gateway, tokens, is_ready, ending, stop })
 }
 
 impl Running {
@@ -204,6 +214,7 @@ impl Running {
             end = &mut self.controllers => Some(died("the controllers", end)),
             end = &mut self.kube => Some(died("the Kubernetes door", end)),
             end = &mut self.gateway => Some(died("the gateway", end)),
+            end = &mut self.tokens => Some(died("the look at the tokens", end)),
         };
         self.is_ready.send_replace(false);
         if let Some(reason) = ended {
@@ -219,6 +230,7 @@ impl Running {
             () = tokio::time::sleep(DRAIN_TIME) => warn!("some requests did not finish within {DRAIN_TIME:?}"),
             () = told.to_stop() => warn!("told to stop again: not waiting any longer"),
         }
+        self.tokens.abort();
         self.controllers.abort();
         self.writer.abort();
         let storage = self.storage;

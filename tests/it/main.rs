@@ -7,6 +7,7 @@
 )]
 
 mod abuse;
+mod access;
 mod harness;
 mod history;
 mod kubectl;
