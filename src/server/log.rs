@@ -3,8 +3,10 @@
 
 use std::io::IsTerminal as _;
 
-use tracing::error;
+use tracing::{debug, error};
 use tracing_subscriber::EnvFilter;
+
+use crate::storage::embedded::expects_panics;
 
 /// What is logged where nothing else is said: all that is worth a line, but not each request.
 pub const DEFAULT_FILTER: &str = "info,imagehub::access=warn";
@@ -31,6 +33,9 @@ pub fn start(filter: &str) -> Result<(), String> {
     std::panic::set_hook(Box::new(|panic| {
         let (text, at) = (panic.payload_as_str().unwrap_or("no message"), panic.location());
         let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        if expects_panics() {
+            return debug!(panic = text, at = at.map(tracing::field::display), "a panic that is dealt with");
+        }
         error!(panic = text, at = at.map(tracing::field::display), thread, "a bug: the program panicked");
     }));
     Ok(())

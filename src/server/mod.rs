@@ -89,18 +89,18 @@ fn fatal(error: impl std::fmt::Display) -> ServerError {
 /// # Errors
 /// It could not start, or something that it can't be without ended.
 pub async fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), ServerError> {
-    let mut told = Signals::new()?;
+    let mut signals = Signals::new()?;
     raise_file_limit();
     let running = tokio::select! {
         running = start(&config) => running?,
         // What has been opened is closed by being dropped.
-        () = told.to_stop() => {
+        () = signals.told() => {
             info!("stopped before it was ready");
             return Ok(());
         }
     };
     ready(&running.ready);
-    running.until_stopped(&mut told).await
+    running.until_stopped(&mut signals).await
 }
 
 /// The signals that end a server.
@@ -116,7 +116,7 @@ impl Signals {
     }
 
     /// Waits for the next one.
-    async fn to_stop(&mut self) {
+    async fn told(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -202,10 +202,10 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
 }
 
 impl Running {
-    async fn until_stopped(mut self, told: &mut Signals) -> Result<(), ServerError> {
+    async fn until_stopped(mut self, signals: &mut Signals) -> Result<(), ServerError> {
         // Whatever of these ends takes the process with it: nothing runs on half alive.
         let ended = tokio::select! {
-            () = told.to_stop() => None,
+            () = signals.told() => None,
             reason = self.storage.stopped() => Some(format!("the storage has stopped: {reason}")),
             end = &mut self.writer => Some(match end {
                 Ok(error) => format!("the graph can't go on: {error}"),
@@ -228,7 +228,7 @@ impl Running {
         tokio::select! {
             () = self.stop.connections.wait() => {}
             () = tokio::time::sleep(DRAIN_TIME) => warn!("some requests did not finish within {DRAIN_TIME:?}"),
-            () = told.to_stop() => warn!("told to stop again: not waiting any longer"),
+            () = signals.told() => warn!("told to stop again: not waiting any longer"),
         }
         self.tokens.abort();
         self.controllers.abort();

@@ -89,7 +89,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_reads_now_and_then_is_waited_for() {
         let (ours, mut theirs) = duplex(8);
-        let mut ours = Hurried::new(ours, Duration::from_secs(60));
+        let mut ours = Hurried::new(ours, Duration::from_mins(1));
         let reader = async {
             let mut read = Vec::new();
             for _ in 0..8 {

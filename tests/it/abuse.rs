@@ -73,6 +73,11 @@ async fn state(admin: &Client) -> Value {
     all.into()
 }
 
+/// So many pieces of text, in a row.
+fn lines(count: usize, of: impl Fn(usize) -> String) -> String {
+    (0..count).map(of).collect()
+}
+
 /// A request that is sent as it is.
 struct Bad {
     what: String,

@@ -12,8 +12,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::Victim;
-use crate::harness::{Client, Connection, DEADLINE, heavy, image, path, within};
+use super::{Victim, lines};
+use crate::harness::{Client, Connection, DEADLINE, image, path, within};
 
 const IMAGES: &str = "/apis/imagehub.sealos.io/v1/images";
 /// Idle connections; `IMAGEHUB_ABUSE_CONNECTIONS` is the number for a larger round.
@@ -72,7 +72,7 @@ async fn what_is_no_http_is_refused() {
         ("a chunk beyond all", format!("POST {IMAGES} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n").into_bytes()),
         ("unknown coding", format!("POST {IMAGES} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: rot13\r\n\r\n").into_bytes()),
     ];
-    let flood: String = (0..50_000).map(|i| format!("X-{i}: y\r\n")).collect();
+    let flood = lines(50_000, |i| format!("X-{i}: y\r\n"));
     all.push(("50,000 headers", format!("{head}{flood}\r\n").into_bytes()));
     let flood = "Accept: application/json;as=Table\r\n".repeat(300);
     all.push(("300 headers of one name", format!("{head}{flood}\r\n").into_bytes()));
@@ -98,7 +98,6 @@ async fn what_is_no_http_is_refused() {
 async fn bodies_of_100_mb_are_refused_and_not_kept() {
     const PIECE: usize = 64 * 1024;
     const PIECES: usize = 100 * 1024 * 1024 / PIECE;
-    let _heavy = heavy().await;
     let victim = Victim::start().await;
     let piece = vec![b' '; PIECE];
     let chunk = [format!("{PIECE:x}\r\n").as_bytes(), &piece, b"\r\n"].concat();
@@ -217,7 +216,6 @@ async fn long_list(client: &Client, count: usize, size: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_that_do_not_read_cost_little() {
     const READERS: usize = 150;
-    let _heavy = heavy().await;
     let mut victim = Victim::start().await;
     long_list(&victim.admin, 30, 200_000).await;
     victim.before = super::state(&victim.admin).await;
@@ -260,7 +258,6 @@ async fn readers_that_do_not_read_cost_little() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_idle_connections_hold_nobody_up() {
-    let _heavy = heavy().await;
     let victim = Victim::start().await;
     let wanted: u64 = match std::env::var("IMAGEHUB_ABUSE_CONNECTIONS") {
         Ok(number) => number.parse().unwrap_or_else(|e| panic!("IMAGEHUB_ABUSE_CONNECTIONS={number:?}: {e}")),
@@ -320,7 +317,6 @@ fn streams(count: u32, of: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http2_out_of_order_is_refused() {
-    let _heavy = heavy().await;
     let victim = Victim::start().await;
     let mut rng = StdRng::seed_from_u64(9);
     let noise: Vec<u8> = (0..50_000).map(|_| rng.random()).collect();

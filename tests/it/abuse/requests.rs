@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Bad, Victim, refusal_fault, sanity_fault, send_all};
+use super::{Bad, Victim, lines, refusal_fault, sanity_fault, send_all};
 use crate::harness::{JSON_PATCH, MERGE_PATCH, image, object, path};
 
 const JSON: &str = "application/json";
@@ -120,7 +120,7 @@ fn bad_yaml() -> Vec<String> {
         laughs,
         merges,
         format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), "*a,".repeat(10_000)),
-        format!("[{}]", (0..10_001).map(|i| format!("&a{i} x,")).collect::<String>()),
+        format!("[{}]", lines(10_001, |i| format!("&a{i} x,"))),
         "a: &a [*a]".to_owned(),
         "a: *nowhere".to_owned(),
         "\tkind: Image".to_owned(),
@@ -130,7 +130,7 @@ fn bad_yaml() -> Vec<String> {
         "[".repeat(MIB),
         "{a: ".repeat(MIB / 4),
         "- ".repeat(MIB),
-        (0..3_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect(),
+        lines(2_000, |depth| format!("{}a:\n", " ".repeat(depth))),
         "? ".repeat(MIB),
         "!!python/object/apply:os.system ['true']".to_owned(),
         "!!binary aGVsbG8=".to_owned(),
@@ -331,9 +331,7 @@ fn patch(media: &str, body: impl Into<Bytes>) -> Bad {
     Bad::new(what, Method::PATCH, path("images", "acme.anvil.v1")).body(media, body)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bad_patches_are_refused() {
-    let victim = Victim::start().await;
+fn bad_json_patches() -> Vec<Value> {
     let add = |place: &str, value: Value| json!({ "op": "add", "path": place, "value": value });
     let many = |count: usize, operation: Value| Value::Array(vec![operation; count]);
     let doubling = |times: usize| -> Value {
@@ -343,7 +341,7 @@ async fn bad_patches_are_refused() {
         );
         all.into()
     };
-    let json_patches = [
+    vec![
         many(10_001, json!({ "op": "test", "path": "/kind", "value": "Image" })),
         doubling(30),
         doubling(9_999),
@@ -380,9 +378,11 @@ async fn bad_patches_are_refused() {
         json!({ "op": "remove", "path": "/spec" }),
         json!(null),
         json!("text"),
-    ];
-    let deep = (0..50_000).fold(String::new(), |text, _| text + "{\"a\":");
-    let merge_patches = [
+    ]
+}
+
+fn bad_merge_patches() -> Vec<Value> {
+    vec![
         json!(null),
         json!([]),
         json!(5),
@@ -407,9 +407,15 @@ async fn bad_patches_are_refused() {
         json!({ "spec": { "detail": [] } }),
         json!({ "spec": { "detail": { "keywords": {} } } }),
         json!({ "spec": { "detail": { "docs": "x".repeat(2 * MIB) } } }),
-    ];
-    let mut all: Vec<Bad> = json_patches.iter().map(|body| patch(JSON_PATCH, body.to_string())).collect();
-    all.extend(merge_patches.iter().map(|body| patch(MERGE_PATCH, body.to_string())));
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_patches_are_refused() {
+    let victim = Victim::start().await;
+    let deep = (0..50_000).fold(String::new(), |text, _| text + "{\"a\":");
+    let mut all: Vec<Bad> = bad_json_patches().iter().map(|body| patch(JSON_PATCH, body.to_string())).collect();
+    all.extend(bad_merge_patches().iter().map(|body| patch(MERGE_PATCH, body.to_string())));
     all.push(patch(MERGE_PATCH, deep));
     all.push(patch(MERGE_PATCH, ""));
     all.push(patch(JSON_PATCH, "[{\"op\":"));

@@ -20,13 +20,22 @@ const SHOWN_LOG: usize = 16 * 1024;
 pub struct Launch {
     binary: PathBuf,
     data: Option<PathBuf>,
+    arguments: Vec<String>,
+    unread: bool,
     kube_port: u16,
     http_port: u16,
 }
 
 impl Default for Launch {
     fn default() -> Self {
-        Self { binary: env!("CARGO_BIN_EXE_imagehub").into(), data: None, kube_port: 0, http_port: 0 }
+        Self {
+            binary: env!("CARGO_BIN_EXE_imagehub").into(),
+            data: None,
+            arguments: Vec::new(),
+            unread: false,
+            kube_port: 0,
+            http_port: 0,
+        }
     }
 }
 
@@ -40,6 +49,18 @@ impl Launch {
     /// A data directory that doesn't go with the test.
     pub fn data(mut self, path: impl Into<PathBuf>) -> Self {
         self.data = Some(path.into());
+        self
+    }
+
+    /// One more argument of `serve`.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Nobody reads what it prints and logs: both are closed.
+    pub fn unread(mut self) -> Self {
+        self.unread = true;
         self
     }
 
@@ -86,6 +107,16 @@ impl Server {
     /// What the server has logged, over all its starts.
     pub fn log(&self) -> String {
         std::fs::read(self.log_path()).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    }
+
+    /// What the server has printed, over all its starts.
+    pub fn printed(&self) -> String {
+        std::fs::read_to_string(self.printed_path()).expect("it has printed text")
+    }
+
+    /// The ports that it listens on from its next start: those that the system gives it.
+    pub fn forget_ports(&mut self) {
+        (self.launch.kube_port, self.launch.http_port) = (0, 0);
     }
 
     /// The administrator's client.
@@ -268,17 +299,28 @@ impl Server {
             .arg(self.data_dir())
             .args(["--kube-listen", &format!("127.0.0.1:{}", self.launch.kube_port)])
             .args(["--http-listen", &format!("127.0.0.1:{}", self.launch.http_port)])
+            .args(&self.launch.arguments)
             .current_dir(self.root.path())
             .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a handle of the log"))
-            .stderr(log.try_clone().expect("a handle of the log"))
             .kill_on_drop(true);
+        if self.launch.unread {
+            let closed = || std::io::pipe().expect("a pipe").1;
+            command.stdout(closed()).stderr(closed());
+        } else {
+            let printed = OpenOptions::new().create(true).append(true).open(self.printed_path()).expect("a file");
+            command.stdout(printed).stderr(log.try_clone().expect("a handle of the log"));
+        }
         command
     }
 
-    fn kubeconfig(&self) -> String {
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> String {
         let path = self.data_dir().join("kubeconfig");
         std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    fn printed_path(&self) -> PathBuf {
+        self.root.path().join("server.out")
     }
 
     fn log_path(&self) -> PathBuf {
