@@ -8,10 +8,10 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 
 use super::negotiate::{Accepted, Syntax, negotiate};
-use super::params::Params;
+use super::params::{PATCH_OPTIONS, Params};
 use super::router::App;
 use super::{body, respond, watch};
-use crate::api::Kind;
+use crate::api::{GROUP, Kind};
 use crate::auth::{Caller, Verb};
 use crate::error::Error;
 use crate::registry::{Deleted, WatchStart};
@@ -76,9 +76,15 @@ fn not_allowed(target: &Target, method: &Method) -> Response {
         (Some(_), false) => "DELETE, GET, HEAD, PATCH, PUT",
         (Some(_), true) => "GET, HEAD, PATCH, PUT",
     };
-    let error = Error::MethodNotAllowed(format!(
-        "the server does not allow this method on the requested resource ({method}; it allows {allowed})"
-    ));
+    let verb = match method.as_str() {
+        "POST" => "create",
+        "PUT" => "update",
+        "PATCH" => "patch",
+        "DELETE" => "delete",
+        other => other,
+    };
+    let message = format!("{verb} is not supported on resources of kind \"{}.{GROUP}\"", target.kind.plural());
+    let error = Error::MethodNotAllowed { kind: Some(target.kind), message };
     let mut response = respond::error(&error);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
@@ -103,7 +109,7 @@ impl Call<'_> {
         registry.authorize(&self.caller, self.verb, kind, subresource, name)?;
         let accepted = negotiate(&self.parts.headers)?;
         let now = registry.clock().now();
-        let include = self.params.include()?;
+        let include = self.params.include(accepted.form)?;
         match self.verb {
             Verb::Get => {
                 let (reader, record) = registry.get(&self.caller, kind, name, self.params.at_least()?).await?;
@@ -138,9 +144,9 @@ impl Call<'_> {
                 Ok(respond::written(accepted, include, &written, now))
             }
             Verb::Patch => {
-                let (options, validation) = self.params.write("PatchOptions")?;
+                let (options, validation) = self.params.write(PATCH_OPTIONS)?;
                 let bytes = body::read(&self.parts.headers, body).await?;
-                let patch = body::patch(&self.parts.headers, &bytes)?;
+                let patch = body::patch(kind, name, &self.parts.headers, &bytes)?;
                 let written = if self.target.status {
                     registry.patch_status(&self.caller, kind, name, &patch, options).await?
                 } else {
@@ -152,7 +158,7 @@ impl Call<'_> {
                 let bytes = body::read(&self.parts.headers, body).await?;
                 let options = self.params.delete(&self.parts.headers, &bytes)?;
                 match registry.delete(&self.caller, kind, name, &options).await? {
-                    Deleted::Gone(record) => Ok(respond::deleted(&record)),
+                    Deleted::Gone(record) => Ok(respond::deleted(accepted, &record)),
                     Deleted::Terminating(reader, record) => {
                         Ok(respond::object(accepted, include, &reader, &record, StatusCode::OK, now))
                     }
@@ -170,11 +176,13 @@ impl Call<'_> {
 
     async fn watch(&self, accepted: Accepted) -> Result<Response, Error> {
         if accepted.syntax == Syntax::Yaml {
-            return Err(Error::NotAcceptable("a watch is answered as application/json only".to_owned()));
+            return Err(Error::NotAcceptable(
+                "only the following media types are accepted: application/json;stream=watch".to_owned(),
+            ));
         }
         let options = self.params.watch()?;
         let from_version = matches!(options.start, WatchStart::After(_));
-        let include = self.params.include()?;
+        let include = self.params.include(accepted.form)?;
         let kind = self.target.kind;
         match self.app.registry.watch(&self.caller, kind, options).await {
             Ok(watch) => {
