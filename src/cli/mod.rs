@@ -4,6 +4,7 @@ mod check;
 pub mod hash;
 mod openapi;
 mod serve;
+mod user;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -36,6 +37,13 @@ enum Command {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Adds, lists and removes the users of a server on this machine; works while it runs
+    User {
+        #[command(subcommand)]
+        command: user::Command,
+    },
+    /// Makes a bearer token for a user, and prints it
+    Token(user::TokenArgs),
     /// Writes the API's OpenAPI documents
     Openapi {
         /// The folder that they are written to
@@ -51,6 +59,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Hash { file } => hash::run(&file).map(|lines| print(&lines)).map_err(|error| error.to_string()),
         Command::Check { dir } => check::run(&dir),
+        Command::User { command } => user::run(command),
+        Command::Token(args) => user::token(&args),
         Command::Openapi { dir } => openapi::run(&dir),
     };
     match done {

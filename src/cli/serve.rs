@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 
+use crate::auth::OrganizationCreators;
 use crate::datapack;
 use crate::server::{self, Config, Ready, log};
 
@@ -28,12 +29,24 @@ pub(super) struct Args {
     /// Load a sample catalogue if there is no data yet
     #[arg(long, env = "IMAGEHUB_DEMO")]
     demo: bool,
+    /// Who may make an organization, and become its manager
+    #[arg(long, env = "IMAGEHUB_CREATE_ORGANIZATIONS", value_name = "WHO", default_value = "signed-in")]
+    create_organizations: Creators,
     /// The most bytes of computed DataPacks that are kept in memory
     #[arg(long, env = "IMAGEHUB_PACK_CACHE_BYTES", value_name = "BYTES", default_value_t = datapack::CACHE_BYTES)]
     pack_cache_bytes: u64,
     /// What is logged: a level, or targets with levels; `imagehub::access=info` logs each request
     #[arg(long, env = "IMAGEHUB_LOG", value_name = "FILTER", default_value = log::DEFAULT_FILTER)]
     log: String,
+}
+
+/// The words for who may make an organization.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Creators {
+    /// Whoever has shown who they are
+    SignedIn,
+    /// Administrators only
+    Admin,
 }
 
 pub(super) fn run(args: Args) -> Result<(), String> {
@@ -43,6 +56,10 @@ pub(super) fn run(args: Args) -> Result<(), String> {
         kube_listen: args.kube_listen,
         http_listen: args.http_listen,
         demo: args.demo,
+        create_organizations: match args.create_organizations {
+            Creators::SignedIn => OrganizationCreators::SignedIn,
+            Creators::Admin => OrganizationCreators::Administrators,
+        },
         pack_cache_bytes: args.pack_cache_bytes,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

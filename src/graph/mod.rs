@@ -5,6 +5,7 @@
 mod event;
 mod record;
 mod set;
+mod sight;
 mod snapshot;
 mod visible;
 
@@ -26,8 +27,10 @@ pub use record::{
     encode, organization_of,
 };
 pub use set::Set;
+pub use sight::Sight;
+use sight::SightLog;
 use snapshot::Snapshot;
-pub use visible::{Query, Sight, Visible, selects};
+pub use visible::{Query, Visible, selects};
 
 /// How much history is kept in memory, for watches to resume and lists to go on.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +94,7 @@ impl Graph {
         }
         snapshot.revision = state.revision;
         snapshot.floor = state.revision;
-        snapshot.public_sight_since = Revision::default();
+        snapshot.sight_log = SightLog::since(state.revision);
         snapshot.at_ms = at_ms;
         let graph = Arc::new(Self {
             published: watch::Sender::new(state.revision),

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::event::Event;
 use super::record::{Record, organization_of};
 use super::set::Set;
+use super::sight::{Change, SightLog};
 use crate::api::{Grain, Kind, version_order};
 use crate::storage::{Key, Revision};
 
@@ -140,6 +141,13 @@ pub(super) struct OrganizationEntry {
     pub(super) repositories: Set<Arc<str>>,
 }
 
+impl OrganizationEntry {
+    fn managers(&self) -> Vec<Box<str>> {
+        let record = self.claims.first().and_then(|record| record.organization());
+        record.map_or_else(Vec::new, |record| record.managers.to_vec())
+    }
+}
+
 /// One state of the catalogue.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -149,9 +157,7 @@ pub struct Snapshot {
     pub(super) floor: Revision,
     pub(super) log: Vector<Arc<Event>>,
     pub(super) log_bytes: usize,
-    /// Since when those who see only what is public have seen the same repositories and images, but for
-    /// what was created and deleted.
-    pub(super) public_sight_since: Revision,
+    pub(super) sight_log: SightLog,
     /// The last commit of each kind.
     pub(super) last_of_kind: [Revision; Kind::ALL.len()],
     tables: [Table; Kind::ALL.len()],
@@ -308,6 +314,7 @@ impl Snapshot {
                 table.ordered.remove(&event.key.name);
             }
         }
+        self.sight_log.trim(self.floor);
     }
 
     /// Shares the strings that many records have.
@@ -456,7 +463,7 @@ impl Snapshot {
         let is_there = !entry.claims.is_empty();
         let packs = (flipped || counted).then(|| entry.packs.clone());
         if flipped && (!entry.tags.is_empty() || (was_there && is_there)) {
-            self.public_sight_since = revision;
+            self.sight_log.push(revision, Change::Privacy(organization_of(name).into()));
         }
         for pack in packs.iter().flat_map(Set::iter) {
             if flipped || self.grain(pack) != Some(Grain::Base) {
@@ -489,10 +496,23 @@ impl Snapshot {
     }
 
     fn index_organization(&mut self, key: &Key, old: Option<&Arc<Record>>, new: Option<&Arc<Record>>) {
-        for (record, now) in [(old, None), (new, new)] {
-            let Some(name) = record.and_then(|r| r.organization()).map(|h| Arc::clone(&h.name)) else { continue };
+        let names = |record: Option<&Arc<Record>>| record.and_then(|r| r.organization()).map(|h| Arc::clone(&h.name));
+        let (before, after) = (names(old), names(new));
+        let moved = before.filter(|before| after.as_ref() != Some(before)).map(|before| (before, None));
+        for (name, now) in moved.into_iter().chain(after.map(|after| (after, new))) {
             let entry = self.organizations.entry(Arc::clone(&name)).or_default();
+            let had = entry.managers();
             entry.claims.replace(key, now);
+            let has = entry.managers();
+            let repositories = entry.repositories.clone();
+            let came_or_went = had.iter().filter(|m| !has.contains(m)).chain(has.iter().filter(|m| !had.contains(m)));
+            let changed: Vec<Arc<str>> = came_or_went.map(|manager| Arc::from(&**manager)).collect();
+            if !changed.is_empty() && repositories.iter().any(|repository| self.hidden(repository)) {
+                for manager in changed {
+                    self.sight_log.push(self.revision, Change::Manager(manager));
+                }
+            }
+            let Some(entry) = self.organizations.get(&name) else { continue };
             if entry.claims.is_empty() && entry.repositories.is_empty() {
                 self.organizations.remove(&name);
             }

@@ -12,7 +12,7 @@ use super::discovery::{self, DiscoveryForm};
 use super::resource::{self, Target};
 use super::{openapi, respond};
 use crate::api::{GROUP, Kind, VERSION};
-use crate::auth::{Caller, authenticate};
+use crate::auth::{Authenticator, Caller};
 use crate::error::Error;
 use crate::registry::Registry;
 
@@ -21,6 +21,8 @@ use crate::registry::Registry;
 pub struct App {
     /// The verbs.
     pub registry: Arc<Registry>,
+    /// Who may be who.
+    pub authenticator: Authenticator,
     /// Whether the server is ready to be sent requests.
     pub ready: tokio::sync::watch::Receiver<bool>,
     /// Cancelled when the server stops: watches end then.
@@ -57,7 +59,7 @@ async fn answer(
     request: Request,
 ) -> Result<Response, Error> {
     let query = query.map_err(|e| Error::BadRequest(format!("the query can't be read: {}", e.body_text())))?;
-    let caller = authenticate(request.extensions().get::<Caller>(), request.headers())?;
+    let caller = app.authenticator.authenticate(request.extensions().get::<Caller>(), request.headers())?;
     if let Some(target) = target(path)? {
         return Ok(resource::serve(app, caller, target, query, request).await);
     }

@@ -17,7 +17,7 @@ use super::table;
 use crate::api::{API_VERSION, Kind};
 use crate::clock::SharedClock;
 use crate::error::Error;
-use crate::graph::{Event, Record, Revision};
+use crate::graph::{Event, Record, Revision, Sight};
 use crate::registry::{EventType, Reader, Watch, WatchItem};
 
 /// What kube calls the bookmark that ends the initial events.
@@ -48,9 +48,12 @@ pub(super) fn respond(
         let batch = if stop.is_cancelled() {
             watch.end()
         } else {
+            let caller = watch.caller().clone();
             tokio::select! {
-                batch = watch.next() => batch,
+                biased;
+                () = caller.revoked() => watch.fail(Error::Unauthorized("the token was taken back".to_owned())),
                 () = stop.cancelled() => watch.end(),
+                batch = watch.next() => batch,
             }
         };
         let (reader, items) = batch?;
@@ -119,8 +122,19 @@ impl Writer {
         match (left, event.record(), form) {
             (Some(old), _, _) => self.write_record(out, reader, old, event.revision),
             (None, Some(record), Some(form)) => {
-                let encoding = form * 2 + reader.visible.sight().index();
-                let bytes = event.encoded(encoding, || {
+                // Only status depends on who asks, and only that of these two: managers' are made for each.
+                let computed = matches!(self.kind, Kind::Organization | Kind::DataPack);
+                let class = match reader.visible.sight() {
+                    _ if !computed || form == 1 => Some(0),
+                    Sight::Everything => Some(0),
+                    Sight::Public => Some(1),
+                    Sight::Manager(_) => None,
+                };
+                let Some(class) = class else {
+                    self.write_record(out, reader, record, event.revision);
+                    return out.extend_from_slice(b"}\n");
+                };
+                let bytes = event.encoded(form * 2 + class, || {
                     let mut bytes = Vec::new();
                     self.write_record(&mut bytes, reader, record, event.revision);
                     bytes.into()

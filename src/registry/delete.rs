@@ -135,6 +135,10 @@ impl Registry {
     ) -> Result<(Reader, Vec<Arc<Record>>), Error> {
         self.authorize(caller, Verb::DeleteCollection, kind, "", "")?;
         let found = self.list(caller, kind, list).await?;
+        // All or, where one may not be deleted, none.
+        for record in &found.items {
+            self.authorize(caller, Verb::Delete, kind, "", record.name())?;
+        }
         let mut deleted = Vec::with_capacity(found.items.len());
         for record in found.items {
             let one = DeleteOptions { uid: Some(record.uid().to_owned()), ..options.clone() };

@@ -23,7 +23,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::{FieldValidation, Kind};
-use crate::auth::{Attributes, Caller, Verb, authorize};
+use crate::auth::{Attributes, Caller, OrganizationCreators, Verb, authorize};
 use crate::clock::SharedClock;
 use crate::datapack::Packs;
 use crate::error::Error;
@@ -75,6 +75,7 @@ pub struct Registry {
     graph: Arc<Graph>,
     packs: Arc<Packs>,
     clock: SharedClock,
+    organization_creators: OrganizationCreators,
     /// Held while an object that claims a `spec.name` is made, so that two in this process don't both find it free.
     claims: Vec<tokio::sync::Mutex<()>>,
 }
@@ -90,7 +91,7 @@ impl Registry {
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, graph: Arc<Graph>, packs: Arc<Packs>, clock: SharedClock) -> Self {
         let claims = (0..STRIPES).map(|_| tokio::sync::Mutex::new(())).collect();
-        Self { storage, graph, packs, clock, claims }
+        Self { storage, graph, packs, clock, organization_creators: OrganizationCreators::default(), claims }
     }
 
     /// Decides whether `caller` may do it, before anything of the request is looked at.
@@ -105,7 +106,21 @@ impl Registry {
         subresource: &str,
         name: &str,
     ) -> Result<(), Error> {
-        authorize(caller, &Attributes { subresource, ..Attributes::new(verb, kind, name) })
+        let attributes = Attributes { subresource, ..Attributes::new(verb, kind, name) };
+        authorize(caller, &attributes, &self.graph.visible(caller.sight()), self.organization_creators)
+    }
+
+    /// Decides whether `caller` may make an object of this `spec.name`.
+    fn authorize_create(&self, caller: &Caller, kind: Kind, spec_name: &str) -> Result<(), Error> {
+        let attributes = Attributes { spec_name, ..Attributes::new(Verb::Create, kind, "") };
+        authorize(caller, &attributes, &self.graph.visible(caller.sight()), self.organization_creators)
+    }
+
+    /// Says who may make an organization.
+    #[must_use]
+    pub fn with_organization_creators(mut self, creators: OrganizationCreators) -> Self {
+        self.organization_creators = creators;
+        self
     }
 
     /// What `caller` sees now.

@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::Kind;
-use crate::auth::Caller;
+use crate::auth::users::Tokens;
+use crate::auth::{Authenticator, Caller, OrganizationCreators};
 use crate::clock::{SharedClock, SystemClock};
 use crate::controller;
 use crate::datapack::Packs;
@@ -33,7 +34,7 @@ use crate::registry::Registry;
 use crate::storage::Storage as _;
 use crate::storage::embedded::{Embedded, Options};
 
-pub use pki::reachable;
+pub use pki::{PkiError, reachable, token_kubeconfig};
 
 /// How long requests that are under way may take to finish when the server stops.
 pub const DRAIN_TIME: Duration = Duration::from_secs(20);
@@ -49,6 +50,8 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// Whether the sample catalogue is loaded into an empty store.
     pub demo: bool,
+    /// Who may make an organization.
+    pub create_organizations: OrganizationCreators,
     /// What the cache of packs holds at most, in bytes.
     pub pack_cache_bytes: u64,
 }
@@ -117,11 +120,17 @@ pub async fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Serve
     let (graph, writer) = Graph::open(&*storage, Window::default()).await.map_err(fatal)?;
     let mut writer = tokio::spawn(writer.run());
     let packs = Arc::new(Packs::new(config.pack_cache_bytes));
-    let registry = Arc::new(Registry::new(storage.clone(), graph, packs, clock));
+    let registry = Registry::new(storage.clone(), graph, packs, clock);
+    let registry = Arc::new(registry.with_organization_creators(config.create_organizations));
     measured.send_replace(Some(Arc::new(metrics::all(&registry, &requests))));
 
     let ending = CancellationToken::new();
-    let app = kube_api::App { registry: Arc::clone(&registry), ready: ready_seen, stop: ending.clone() };
+    let authenticator = Authenticator::new(Arc::new(Tokens::new(&config.data_dir)));
+    let mut tokens = tokio::spawn({
+        let authenticator = authenticator.clone();
+        async move { authenticator.watch_tokens().await }
+    });
+    let app = kube_api::App { registry: Arc::clone(&registry), authenticator, ready: ready_seen, stop: ending.clone() };
     let router = layers::around(kube_api::router(app), "kube", requests);
     let mut door = tokio::spawn(listen::Door { listener: kube, tls: Some(tls), router }.serve(stop.clone()));
     let mut controllers = tokio::spawn(controller::run(Arc::clone(&registry)));
@@ -160,6 +169,7 @@ pub async fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Serve
         end = &mut controllers => Some(died("the controllers", end)),
         end = &mut door => Some(died("the Kubernetes door", end)),
         end = &mut gateway => Some(died("the gateway", end)),
+        end = &mut tokens => Some(died("the look at the tokens", end)),
     };
     is_ready.send_replace(false);
     if let Some(reason) = ended {
@@ -176,6 +186,7 @@ pub async fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Serve
         _ = terminate.recv() => warn!("told to stop again: not waiting any longer"),
         _ = interrupt.recv() => warn!("told to stop again: not waiting any longer"),
     }
+    tokens.abort();
     controllers.abort();
     writer.abort();
     tokio::task::spawn_blocking(move || storage.close()).await.map_err(fatal)?;

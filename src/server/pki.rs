@@ -250,16 +250,37 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 fn kubeconfig(address: SocketAddr, ca: &Pair, admin: &Pair) -> String {
-    let encode = |text: &str| STANDARD.encode(text);
+    let user = format!(
+        "client-certificate-data: {}\n    client-key-data: {}",
+        STANDARD.encode(&admin.certificate),
+        STANDARD.encode(&admin.key)
+    );
+    kubeconfig_for("admin", &user, &reachable(address).to_string(), &ca.certificate)
+}
+
+/// The kubeconfig of a user with a token, for the server of the data directory `dir`.
+///
+/// # Errors
+/// The server has never been started there, or its files can't be read.
+pub fn token_kubeconfig(dir: &Path, user: &str, token: &str) -> Result<String, PkiError> {
+    let read = |path: PathBuf| fs::read_to_string(&path).map_err(|source| PkiError::Io { path, source });
+    let ca = read(dir.join("pki/ca.crt"))?;
+    let path = dir.join("addresses.json");
+    let addresses: serde_json::Value =
+        serde_json::from_str(&read(path.clone())?).map_err(|error| bad(&path, &error))?;
+    let address: SocketAddr = addresses["kube"]
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| bad(&path, &"it has no address of the Kubernetes API"))?;
+    Ok(kubeconfig_for(user, &format!("token: {token}"), &reachable(address).to_string(), &ca))
+}
+
+fn kubeconfig_for(name: &str, user: &str, address: &str, ca: &str) -> String {
+    let ca = STANDARD.encode(ca);
     format!(
-        "apiVersion: v1\nkind: Config\nclusters:\n- name: imagehub\n  cluster:\n    server: https://{}\n    \
-         certificate-authority-data: {}\nusers:\n- name: admin\n  user:\n    client-certificate-data: {}\n    \
-         client-key-data: {}\ncontexts:\n- name: imagehub\n  context:\n    cluster: imagehub\n    user: admin\n\
-         current-context: imagehub\n",
-        reachable(address),
-        encode(&ca.certificate),
-        encode(&admin.certificate),
-        encode(&admin.key),
+        "apiVersion: v1\nkind: Config\nclusters:\n- name: imagehub\n  cluster:\n    server: https://{address}\n    \
+         certificate-authority-data: {ca}\nusers:\n- name: {name}\n  user:\n    {user}\ncontexts:\n- name: imagehub\n  \
+         context:\n    cluster: imagehub\n    user: {name}\ncurrent-context: imagehub\n"
     )
 }
 
