@@ -14,7 +14,10 @@ use super::{body, respond, watch};
 use crate::api::{GROUP, Kind};
 use crate::auth::{Caller, Verb};
 use crate::error::Error;
-use crate::registry::{Deleted, WatchStart};
+use crate::registry::{Deleted, FINALIZER_FOREGROUND, FINALIZER_ORPHAN, WatchStart};
+
+/// Finalizers of kube's own that have no domain.
+const STANDARD_FINALIZERS: [&str; 3] = [FINALIZER_ORPHAN, FINALIZER_FOREGROUND, "kubernetes"];
 
 /// What a request was, in words of which there are few: for metrics. Set on every answer about a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,6 +93,21 @@ fn not_allowed(target: &Target, method: &Method) -> Response {
     response
 }
 
+/// Kube's warnings about finalizers that aren't of a domain.
+fn finalizer_warnings(finalizers: &[String]) -> Vec<String> {
+    let unqualified =
+        finalizers.iter().filter(|name| !name.contains('/') && !STANDARD_FINALIZERS.contains(&name.as_str()));
+    unqualified
+        .map(|name| {
+            let path = if name.contains('.') { " including a path (/)" } else { "" };
+            format!(
+                "metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name{path} to avoid accidental \
+                 conflicts with other finalizer writers"
+            )
+        })
+        .collect()
+}
+
 struct Call<'a> {
     app: &'a App,
     caller: Caller,
@@ -125,8 +143,9 @@ impl Call<'_> {
                 let (options, validation) = self.params.write("CreateOptions")?;
                 let bytes = body::read(&self.parts.headers, body).await?;
                 let decoded = body::object(kind, &self.parts.headers, &bytes, validation, false)?;
+                let finalizers = finalizer_warnings(decoded.object.metadata.finalizers.as_deref().unwrap_or_default());
                 let mut written = registry.create(&self.caller, decoded.object, options).await?;
-                written.warnings.extend(decoded.warnings);
+                written.warnings.extend(decoded.warnings.into_iter().chain(finalizers));
                 Ok(respond::written(accepted, include, &written, now))
             }
             Verb::Update => {
