@@ -153,6 +153,12 @@ impl Call<'_> {
                 let bytes = body::read(&self.parts.headers, body).await?;
                 let decoded = body::object(kind, &self.parts.headers, &bytes, validation, self.target.status)?;
                 let mut written = if self.target.status {
+                    let given = decoded.object.metadata.name.as_deref().unwrap_or_default();
+                    if given != name {
+                        return Err(Error::BadRequest(format!(
+                            "the name of the object ({given}) does not match the name on the URL ({name})"
+                        )));
+                    }
                     let version = decoded.object.metadata.resource_version.as_deref();
                     let status = decoded.status.unwrap_or_default();
                     registry.update_status(&self.caller, kind, name, version, &status, options).await?
@@ -198,6 +204,10 @@ impl Call<'_> {
             return Err(Error::NotAcceptable(
                 "only the following media types are accepted: application/json;stream=watch".to_owned(),
             ));
+        }
+        if self.app.stop.is_cancelled() {
+            // It would end at once; informers take this for what it is, and ask again where they are.
+            return Err(Error::TooManyRequests("the server is stopping; ask again".to_owned()));
         }
         let options = self.params.watch()?;
         let from_version = matches!(options.start, WatchStart::After(_));
