@@ -1,7 +1,8 @@
 //! The log of what happened, one for all watchers.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
 use super::record::Record;
@@ -22,7 +23,14 @@ pub struct Event {
     /// The object before, if it was there.
     pub old: Option<Arc<Record>>,
     pub(super) version: Arc<Version>,
-    encoded: [OnceLock<Bytes>; ENCODINGS],
+    encoded: [ArcSwapOption<Encoded>; ENCODINGS],
+}
+
+/// The bytes of an event, and the snapshot that they were made from.
+#[derive(Debug)]
+struct Encoded {
+    of: Revision,
+    bytes: Bytes,
 }
 
 /// How many encodings of an event are kept: each form for each sight.
@@ -58,8 +66,15 @@ impl Event {
         self.old.as_ref().map_or(0, |old| old.weight()) + OVERHEAD
     }
 
-    /// The event's bytes in encoding `which` (below [`ENCODINGS`]), made once for all watchers.
-    pub fn encoded(&self, which: usize, make: impl FnOnce() -> Bytes) -> Bytes {
-        self.encoded[which].get_or_init(make).clone()
+    /// The event's bytes in encoding `which` (below [`ENCODINGS`]), made once for all watchers who see the
+    /// snapshot of revision `of`: a computed status is of one snapshot, and so is what may be seen of it.
+    pub fn encoded(&self, which: usize, of: Revision, make: impl FnOnce() -> Bytes) -> Bytes {
+        let slot = &self.encoded[which];
+        if let Some(encoded) = slot.load().as_ref().filter(|encoded| encoded.of == of) {
+            return encoded.bytes.clone();
+        }
+        let bytes = make();
+        slot.store(Some(Arc::new(Encoded { of, bytes: bytes.clone() })));
+        bytes
     }
 }

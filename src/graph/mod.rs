@@ -94,7 +94,9 @@ impl Graph {
         }
         snapshot.revision = state.revision;
         snapshot.floor = state.revision;
+        // Of what was deleted before, and of whom that concerned, nothing is known.
         snapshot.sight_log = SightLog::since(state.revision);
+        snapshot.last_of_kind = [state.revision; Kind::ALL.len()];
         snapshot.at_ms = at_ms;
         let graph = Arc::new(Self {
             published: watch::Sender::new(state.revision),

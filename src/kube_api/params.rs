@@ -29,6 +29,10 @@ const DRY_RUN_WORDS: usize = 16;
 /// The kind of a patch's options.
 pub(super) const PATCH_OPTIONS: &str = "PatchOptions";
 
+/// How kubectl names itself when it applies a manifest by a merge patch that it makes itself. Other merge
+/// patches, those of `kubectl patch` and `kubectl edit` among them, say what they take away.
+const CLIENT_SIDE_APPLY: &str = "kubectl-client-side-apply";
+
 /// The query of a request.
 #[derive(Debug, Default)]
 pub(super) struct Params(Vec<(String, String)>);
@@ -213,7 +217,8 @@ impl Params {
             FieldValidation::default()
         });
         invalid(options, faults)?;
-        Ok((WriteOptions { dry_run }, validation))
+        let reapplies = self.get("fieldManager") == Some(CLIENT_SIDE_APPLY);
+        Ok((WriteOptions { dry_run, reapplies }, validation))
     }
 
     fn all(&self, name: &str) -> impl Iterator<Item = &str> {

@@ -134,7 +134,9 @@ impl Writer {
                     self.write_record(out, reader, record, event.revision);
                     return out.extend_from_slice(b"}\n");
                 };
-                let bytes = event.encoded(form * 2 + class, || {
+                // What has no status is the same in every snapshot.
+                let of = if computed && form == 0 { reader.visible.revision() } else { Revision::default() };
+                let bytes = event.encoded(form * 2 + class, of, || {
                     let mut bytes = Vec::new();
                     self.write_record(&mut bytes, reader, record, event.revision);
                     bytes.into()

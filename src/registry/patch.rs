@@ -51,8 +51,7 @@ impl Registry {
             let (object, _status) = into_object(kind, value)?;
             Ok(Proposed {
                 object,
-                // A client-side apply comes as a merge patch; a JSON patch says what it takes away.
-                keep_empty: matches!(patch, Patch::Merge(_)),
+                keep_empty: options.reapplies,
                 version_required: false,
                 warnings,
             })

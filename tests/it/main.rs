@@ -6,6 +6,7 @@
     reason = "manifests and command lines are written where they are handed over"
 )]
 
+mod access;
 mod harness;
 mod history;
 mod kubectl;

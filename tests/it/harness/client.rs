@@ -34,6 +34,8 @@ pub struct Client(Arc<Caller>);
 struct Caller {
     address: String,
     tls: Option<TlsConnector>,
+    /// Sent with every request.
+    headers: Vec<(String, String)>,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
@@ -91,7 +93,14 @@ impl Client {
     }
 
     fn new(address: &str, tls: Option<TlsConnector>) -> Self {
-        Self(Arc::new(Caller { address: address.to_owned(), tls, idle: Mutex::default() }))
+        Self(Arc::new(Caller { address: address.to_owned(), tls, headers: Vec::new(), idle: Mutex::default() }))
+    }
+
+    /// The same, with a header on every request.
+    pub fn with_header(&self, name: &str, value: &str) -> Self {
+        let Caller { address, tls, headers, .. } = &*self.0;
+        let headers = headers.iter().cloned().chain([(name.to_owned(), value.to_owned())]).collect();
+        Self(Arc::new(Caller { address: address.clone(), tls: tls.clone(), headers, idle: Mutex::default() }))
     }
 
     /// A GET of JSON.
@@ -189,8 +198,9 @@ impl Client {
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("accept")) {
             request = request.header(header::ACCEPT, "application/json");
         }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+        let always = self.0.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in headers.iter().copied().chain(always) {
+            request = request.header(name, value);
         }
         let mut request = request.body(Full::new(body.clone())).map_err(io::Error::other)?;
         loop {

@@ -91,6 +91,30 @@ impl Server {
         Client::from_kubeconfig(&self.kubeconfig(), true)
     }
 
+    /// Runs a command of the program on the server's data directory, and gives what it printed.
+    pub async fn imagehub(&self, arguments: &str) -> String {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_imagehub"))
+            .args(arguments.split_whitespace())
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .current_dir(self.root.path())
+            .output()
+            .await
+            .expect("the program runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "imagehub {arguments}: {:?}\n{error}", output.status);
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// A client with a new token of a local user, who is added if need be.
+    pub async fn user(&self, name: &str) -> Client {
+        if !self.imagehub("user list").await.lines().any(|line| line.split_whitespace().next() == Some(name)) {
+            self.imagehub(&format!("user add {name}")).await;
+        }
+        let token = self.imagehub(&format!("token {name}")).await;
+        self.anonymous().with_header("authorization", &format!("Bearer {}", token.trim()))
+    }
+
     /// A client of the gateway's address, in plain HTTP.
     pub fn http(&self) -> Client {
         Client::plain(&format!("127.0.0.1:{}", self.launch.http_port))
