@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::auth::OrganizationCreators;
@@ -18,14 +19,14 @@ has them all. A flag comes before its variable, that before the file, that befor
 Examples:
   imagehub serve --demo                         try it, with a sample catalogue
   imagehub serve --data-dir /var/lib/imagehub   keep the data there
-  imagehub serve --kube-listen 0.0.0.0:8443     serve kubectl on other machines
+  imagehub serve --kube-listen 192.0.2.7:8443   serve other machines, too
   imagehub serve --config /etc/imagehub.toml    read the settings from a file")]
 pub(super) struct Args {
     /// Where the data, the certificates and the administrator's kubeconfig are
     #[arg(long, env = "IMAGEHUB_DATA_DIR", value_name = "DIR", default_value = "imagehub-data", help_heading = "Data")]
     data_dir: PathBuf,
     /// Load a sample catalogue if there is no data yet
-    #[arg(long, env = "IMAGEHUB_DEMO", help_heading = "Data")]
+    #[arg(long, env = "IMAGEHUB_DEMO", value_parser = BoolishValueParser::new(), help_heading = "Data")]
     demo: bool,
     /// Where the Kubernetes API listens, with TLS
     #[arg(

@@ -125,7 +125,7 @@ async fn the_commands_in_the_documents_work() {
 }
 
 async fn run(document: &Document) {
-    let server = Launch::default().demo().start().await;
+    let server = Launch::default().argument("--demo").start().await;
     let place = tempfile::tempdir().expect("a temporary directory");
     let at = |name: &str| place.path().join(name);
     for folder in ["bin", "blocks", "home", "work"] {
@@ -136,7 +136,7 @@ async fn run(document: &Document) {
     symlink(root().join("examples"), at("work/examples")).expect("a link");
     symlink(server.data_dir(), at("work/imagehub-data")).expect("a link");
 
-    let (kube, http) = server.addresses();
+    let (kube, http) = (server.kube_address(), server.http_address());
     let mut script = "set -eEuo pipefail\n\
         trap 'echo \"FAILED ${BASH_SOURCE[0]##*/}: line $LINENO: $BASH_COMMAND\" >&2' ERR\n"
         .to_owned();
