@@ -1,4 +1,4 @@
-//! Watch streams: one JSON event a line.
+//! Watch streams: one JSON event a line, or one a WebSocket's frame.
 
 use std::convert::Infallible;
 
@@ -33,18 +33,30 @@ struct Writer {
     definitions: Option<String>,
 }
 
-/// Answers with the events of `watch`, until it ends or `stop` is cancelled.
-pub(super) fn respond(
-    accepted: Accepted,
-    include: Include,
-    kind: Kind,
-    clock: SharedClock,
+/// A watch as it is sent.
+pub(super) struct Events {
     watch: Watch,
+    writer: Writer,
     stop: CancellationToken,
-) -> Response {
-    let definitions = Some(table::definitions(kind));
-    let writer = Writer { kind, form: accepted.form, include, clock, definitions };
-    let chunks = stream::unfold((watch, writer, stop), |(mut watch, mut writer, stop)| async move {
+}
+
+impl Events {
+    /// The events of `watch`, until it ends or `stop` is cancelled.
+    pub(super) fn new(
+        accepted: Accepted,
+        include: Include,
+        kind: Kind,
+        clock: SharedClock,
+        watch: Watch,
+        stop: CancellationToken,
+    ) -> Self {
+        let definitions = Some(table::definitions(kind));
+        Self { watch, writer: Writer { kind, form: accepted.form, include, clock, definitions }, stop }
+    }
+
+    /// The next lines, each an event; `None` when it is over.
+    pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
+        let Self { watch, writer, stop } = self;
         let batch = if stop.is_cancelled() {
             watch.end()
         } else {
@@ -61,16 +73,29 @@ pub(super) fn respond(
         for item in &items {
             writer.write(&mut out, &reader, item);
         }
-        Some((Ok::<_, Infallible>(Bytes::from(out)), (watch, writer, stop)))
+        Some(out)
+    }
+}
+
+/// Answers with the events.
+pub(super) fn respond(events: Events) -> Response {
+    let chunks = stream::unfold(events, |mut events| async move {
+        let lines = events.next().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(lines)), events))
     });
     streaming(Body::from_stream(chunks))
 }
 
 /// A stream of the one event that says why there is no watch.
 pub(super) fn failed(error: &Error) -> Response {
+    streaming(Body::from(error_line(error)))
+}
+
+/// The event that says why there is no watch.
+pub(super) fn error_line(error: &Error) -> Vec<u8> {
     let mut out = Vec::new();
     write_error(&mut out, error);
-    streaming(Body::from(out))
+    out
 }
 
 fn streaming(body: Body) -> Response {

@@ -163,7 +163,8 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rou
     let service = TowerToHyperService::new(
         router.map_request(|request: http::Request<hyper::body::Incoming>| request.map(axum::body::Body::new)),
     );
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    // A watch may be upgraded to a WebSocket.
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let mut draining = false;
     loop {
