@@ -106,7 +106,7 @@ fn decode(segment: &str) -> Result<String, Error> {
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         if *byte == b'%' {
-            let digits = segment.get(at + 1..at + 3).ok_or_else(bad)?;
+            let digits = segment.get(at + 1..at + 3).filter(|d| !d.starts_with('+')).ok_or_else(bad)?;
             out.push(u8::from_str_radix(digits, 16).map_err(|_| bad())?);
             at += 3;
         } else {

@@ -20,6 +20,9 @@ use crate::error::Error;
 use crate::graph::{Event, Record, Revision, Sight};
 use crate::registry::{EventType, Reader, Watch, WatchItem};
 
+/// About how much is written at a time.
+const CHUNK: usize = 64 * 1024;
+
 /// What kube calls the bookmark that ends the initial events.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
@@ -33,12 +36,18 @@ struct Writer {
     definitions: Option<String>,
 }
 
-/// A watch as it is sent.
+/// A watch that is being sent.
 pub(super) struct Events {
     watch: Watch,
     writer: Writer,
     stop: CancellationToken,
+    /// What is to be sent next. It is written only when it is: what waits for a slow reader is shared with
+    /// all others.
+    pending: Option<Batch>,
 }
+
+/// Items, and what the caller reads at the snapshot that they are of.
+type Batch = (Reader, std::vec::IntoIter<WatchItem>);
 
 impl Events {
     /// The events of `watch`, until it ends or `stop` is cancelled.
@@ -51,37 +60,58 @@ impl Events {
         stop: CancellationToken,
     ) -> Self {
         let definitions = Some(table::definitions(kind));
-        Self { watch, writer: Writer { kind, form: accepted.form, include, clock, definitions }, stop }
+        let writer = Writer { kind, form: accepted.form, include, clock, definitions };
+        Self { watch, writer, stop, pending: None }
     }
 
-    /// The next lines, each an event; `None` when it is over.
-    pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
-        let Self { watch, writer, stop } = self;
-        let batch = if stop.is_cancelled() {
-            watch.end()
+    /// The next events, a line each, of about [`CHUNK`] bytes; `None` when it is over. Nothing is lost where
+    /// the future is dropped.
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
+        let (reader, mut items) = match self.pending.take() {
+            // No bookmark: it would say that what is left out here was sent.
+            Some(_) if self.stop.is_cancelled() => return None,
+            Some(_) if self.watch.caller().is_revoked() => self.revoked()?,
+            Some(pending) => pending,
+            None => self.batch().await?,
+        };
+        let mut out = Vec::new();
+        while out.len() < CHUNK
+            && let Some(item) = items.next()
+        {
+            self.writer.write(&mut out, &reader, &item);
+        }
+        if items.len() > 0 {
+            self.pending = Some((reader, items));
+        }
+        Some(out.into())
+    }
+
+    async fn batch(&mut self) -> Option<Batch> {
+        let batch = if self.stop.is_cancelled() {
+            self.watch.end()
         } else {
-            let caller = watch.caller().clone();
+            let caller = self.watch.caller().clone();
             tokio::select! {
                 biased;
-                () = caller.revoked() => watch.fail(Error::Unauthorized("the token was taken back".to_owned())),
-                () = stop.cancelled() => watch.end(),
-                batch = watch.next() => batch,
+                () = caller.revoked() => return self.revoked(),
+                () = self.stop.cancelled() => self.watch.end(),
+                batch = self.watch.next() => batch,
             }
         };
-        let (reader, items) = batch?;
-        let mut out = Vec::new();
-        for item in &items {
-            writer.write(&mut out, &reader, item);
-        }
-        Some(out)
+        batch.map(|(reader, items)| (reader, items.into_iter()))
+    }
+
+    fn revoked(&mut self) -> Option<Batch> {
+        let failed = self.watch.fail(Error::Unauthorized("the token was taken back".to_owned()));
+        failed.map(|(reader, items)| (reader, items.into_iter()))
     }
 }
 
 /// Answers with the events.
 pub(super) fn respond(events: Events) -> Response {
     let chunks = stream::unfold(events, |mut events| async move {
-        let lines = events.next().await?;
-        Some((Ok::<_, Infallible>(Bytes::from(lines)), events))
+        let chunk = events.next().await?;
+        Some((Ok::<_, Infallible>(chunk), events))
     });
     streaming(Body::from_stream(chunks))
 }

@@ -49,12 +49,7 @@ impl Registry {
                 return Err(Error::Invalid { kind, name: name.to_owned(), fields: conformed.errors });
             }
             let (object, _status) = into_object(kind, value)?;
-            Ok(Proposed {
-                object,
-                keep_empty: options.reapplies,
-                version_required: false,
-                warnings,
-            })
+            Ok(Proposed { object, keep_empty: options.reapplies, version_required: false, warnings })
         })
         .await
     }

@@ -39,7 +39,8 @@ struct Caller {
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
-trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+/// A connection's two directions.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 /// What was answered.
@@ -227,20 +228,27 @@ impl Client {
     }
 
     async fn connect(&self) -> io::Result<SendRequest<Full<Bytes>>> {
+        let (sender, connection) = http1::handshake(TokioIo::new(self.raw().await?)).await.map_err(io::Error::other)?;
+        // It ends when the sender and the body are dropped; how it ends is told to the request itself.
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    /// A connection, with TLS where the address has it, over which nothing has been said.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn raw(&self) -> io::Result<Box<dyn Connection>> {
         let tcp = TcpStream::connect(&self.0.address).await?;
         tcp.set_nodelay(true)?;
-        let io: Box<dyn Connection> = match &self.0.tls {
+        Ok(match &self.0.tls {
             None => Box::new(tcp),
             Some(tls) => {
                 let host = self.0.address.rsplit_once(':').map_or(&*self.0.address, |(host, _)| host);
                 let host = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
                 Box::new(tls.connect(host, tcp).await?)
             }
-        };
-        let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
-        // It ends when the sender and the body are dropped; how it ends is told to the request itself.
-        tokio::spawn(connection);
-        Ok(sender)
+        })
     }
 }
 
