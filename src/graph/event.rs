@@ -20,15 +20,19 @@ pub struct Event {
     pub key: Key,
     /// The event of the same kind before this one: whoever has seen that has missed nothing.
     pub previous: Revision,
+    /// Whether it is about an image of a repository that only managers and administrators saw then. What was
+    /// told to others must also be told to be gone, and what was not must not, whatever became of the
+    /// repository since.
+    pub(super) hidden: bool,
     /// The object before, if it was there.
     pub old: Option<Arc<Record>>,
     pub(super) version: Arc<Version>,
-    encoded: [ArcSwapOption<Encoded>; ENCODINGS],
+    pub(super) encoded: [ArcSwapOption<Encoded>; ENCODINGS],
 }
 
 /// The bytes of an event, and the snapshot that they were made from.
 #[derive(Debug)]
-struct Encoded {
+pub(super) struct Encoded {
     of: Revision,
     bytes: Bytes,
 }
@@ -37,17 +41,6 @@ struct Encoded {
 pub const ENCODINGS: usize = 4;
 
 impl Event {
-    pub(super) fn new(
-        revision: Revision,
-        at_ms: i64,
-        key: Key,
-        previous: Revision,
-        old: Option<Arc<Record>>,
-        version: Arc<Version>,
-    ) -> Self {
-        Self { revision, at_ms, key, previous, old, version, encoded: Default::default() }
-    }
-
     /// The object after, if it is there.
     #[must_use]
     pub fn new_record(&self) -> Option<&Arc<Record>> {

@@ -147,6 +147,15 @@ impl Visible {
         record.repository().is_none_or(|r| !r.private || self.manages(r.organization()))
     }
 
+    /// Whether the caller is told of `record`, the old or the new object of `event`.
+    #[must_use]
+    pub fn sees_in(&self, event: &Event, record: &Record) -> bool {
+        match record.image() {
+            Some(image) => !event.hidden || self.manages(organization_of(&image.repository)),
+            None => self.sees(record),
+        }
+    }
+
     /// The object now.
     #[must_use]
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Arc<Record>> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::negotiate::{Accepted, Form};
@@ -32,7 +32,8 @@ struct Writer {
     form: Form,
     include: Include,
     clock: SharedClock,
-    definitions: String,
+    /// A table's columns, for its first event: kube says `null` in the others.
+    definitions: Option<String>,
 }
 
 /// A watch that is being sent.
@@ -100,7 +101,8 @@ pub(super) fn respond(
     watch: Watch,
     stop: CancellationToken,
 ) -> Response {
-    let writer = Writer { kind, form: accepted.form, include, clock, definitions: table::definitions(kind) };
+    let definitions = Some(table::definitions(kind));
+    let writer = Writer { kind, form: accepted.form, include, clock, definitions };
     let state = Stream { watch, writer, stop, pending: None };
     let chunks = stream::unfold(state, |mut state| async move {
         let chunk = state.next().await?;
@@ -139,7 +141,7 @@ fn begin(out: &mut Vec<u8>, kind: &str) {
 }
 
 impl Writer {
-    fn write(&self, out: &mut Vec<u8>, reader: &Reader, item: &WatchItem) {
+    fn write(&mut self, out: &mut Vec<u8>, reader: &Reader, item: &WatchItem) {
         match item {
             WatchItem::Existing(record) => {
                 begin(out, EventType::Added.as_str());
@@ -152,7 +154,7 @@ impl Writer {
         }
     }
 
-    fn write_event(&self, out: &mut Vec<u8>, reader: &Reader, kind: EventType, event: &Event) {
+    fn write_event(&mut self, out: &mut Vec<u8>, reader: &Reader, kind: EventType, event: &Event) {
         begin(out, kind.as_str());
         // An object that leaves a selector is told as it last was in it, at the version that took it out.
         let left = (kind == EventType::Deleted && event.new_record().is_some()).then_some(event.old.as_ref()).flatten();
@@ -192,21 +194,23 @@ impl Writer {
         out.extend_from_slice(b"}\n");
     }
 
-    fn write_record(&self, out: &mut Vec<u8>, reader: &Reader, record: &Record, revision: Revision) {
+    fn write_record(&mut self, out: &mut Vec<u8>, reader: &Reader, record: &Record, revision: Revision) {
         match self.form {
             Form::Object => reader.write_object(out, record, revision),
             // A metadata watch computes no status.
             Form::Metadata => record.write_metadata(out, revision),
             Form::Table { beta } => {
                 let metadata = json!({ "resourceVersion": revision.to_string() }).to_string();
-                out.extend_from_slice(table::head(beta, &metadata, &self.definitions).as_bytes());
+                let definitions = self.definitions.take();
+                let head = table::head(beta, &metadata, definitions.as_deref().unwrap_or("null"));
+                out.extend_from_slice(head.as_bytes());
                 table::write_row(out, reader, record, revision, self.include, self.clock.now());
                 out.extend_from_slice(b"]}");
             }
         }
     }
 
-    fn write_bookmark(&self, out: &mut Vec<u8>, revision: Revision, initial_end: bool) {
+    fn write_bookmark(&mut self, out: &mut Vec<u8>, revision: Revision, initial_end: bool) {
         let mut metadata = json!({ "resourceVersion": revision.to_string() });
         if initial_end {
             metadata["annotations"] = json!({ INITIAL_EVENTS_END: "true" });
@@ -217,9 +221,10 @@ impl Writer {
             Form::Metadata => partial,
             Form::Table { beta } => {
                 let version = if beta { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" };
+                let definitions = self.definitions.take().and_then(|text| serde_json::from_str::<Value>(&text).ok());
                 json!({
                     "kind": "Table", "apiVersion": version, "metadata": { "resourceVersion": revision.to_string() },
-                    "columnDefinitions": [], "rows": [{ "cells": [], "object": partial }],
+                    "columnDefinitions": definitions, "rows": [{ "cells": table::empty_cells(self.kind), "object": partial }],
                 })
             }
         };

@@ -10,7 +10,7 @@ use crate::harness::{
 };
 
 /// A caller, and what the rules say of it.
-#[expect(clippy::struct_excessive_bools, reason = "a row of a table of who may do what")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a column of the table")]
 struct Who {
     name: &'static str,
     client: Client,

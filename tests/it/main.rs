@@ -14,3 +14,5 @@ mod kubectl;
 mod layers;
 mod operation;
 mod pack;
+mod sight;
+mod week;
