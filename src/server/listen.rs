@@ -10,8 +10,7 @@ use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -21,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use super::pki::{self, Pki};
+use super::pki;
 use super::stall::Hurried;
 
 /// The most connections of one listener. The next one waits in the system's queue until one ends.
@@ -60,23 +59,6 @@ pub async fn bind(address: SocketAddr, flag: &str) -> io::Result<TcpListener> {
         };
         io::Error::new(error.kind(), format!("can't listen on {address} ({error}): {advice} address with {flag}"))
     })
-}
-
-/// The TLS settings of a server with certificates `pki`: client certificates are asked for, never required.
-///
-/// # Errors
-/// A certificate can't be used.
-pub fn tls(pki: Pki) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add(pki.ca)?;
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| rustls::Error::General(error.to_string()))?;
-    let mut config =
-        ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(vec![pki.certificate], pki.key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
 }
 
 /// A listener, and what it serves.

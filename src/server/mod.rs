@@ -11,6 +11,7 @@ mod listen;
 pub mod log;
 mod metrics;
 mod pki;
+mod rotation;
 mod stall;
 
 use std::net::SocketAddr;
@@ -133,6 +134,7 @@ struct Running {
     kube: JoinHandle<()>,
     gateway: JoinHandle<()>,
     tokens: JoinHandle<()>,
+    rotation: JoinHandle<()>,
     is_ready: watch::Sender<bool>,
     ending: CancellationToken,
     stop: listen::Stop,
@@ -159,7 +161,12 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     let storage = opening.await.map_err(fatal)?.map_err(fatal)?;
     // The lock on the data is ours: now its other files may be touched.
     let pki = pki::prepare(&config.data_dir, kube_at, clock.now()).map_err(fatal)?;
-    let tls = listen::tls(pki).map_err(fatal)?;
+    let certificates = rotation::Certificates::new(&pki).map_err(fatal)?;
+    let tls = rotation::tls(&pki, Arc::clone(&certificates)).map_err(fatal)?;
+    let rotation = tokio::spawn({
+        let (dir, clock) = (config.data_dir.clone(), Arc::clone(&clock));
+        async move { rotation::keep_fresh(&dir, kube_at, clock, certificates).await }
+    });
 
     let (graph, writer) = Graph::open(&*storage, Window::default()).await.map_err(fatal)?;
     let writer = tokio::spawn(writer.run());
@@ -198,7 +205,7 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
         data_dir,
     };
     info!(kube = %kube_at, http = %http_at, revision = %visible.revision(), took = ?ready.took, "ready");
-    Ok(Running { ready, storage, writer, controllers, kube, gateway, tokens, is_ready, ending, stop })
+    Ok(Running { ready, storage, writer, controllers, kube, gateway, tokens, rotation, is_ready, ending, stop })
 }
 
 impl Running {
@@ -214,6 +221,7 @@ impl Running {
             end = &mut self.controllers => Some(died("the controllers", end)),
             end = &mut self.kube => Some(died("the Kubernetes door", end)),
             end = &mut self.gateway => Some(died("the gateway", end)),
+            end = &mut self.rotation => Some(died("the rotation of certificates", end)),
             end = &mut self.tokens => Some(died("the look at the tokens", end)),
         };
         self.is_ready.send_replace(false);
@@ -231,6 +239,7 @@ impl Running {
             () = signals.told() => warn!("told to stop again: not waiting any longer"),
         }
         self.tokens.abort();
+        self.rotation.abort();
         self.controllers.abort();
         self.writer.abort();
         let storage = self.storage;

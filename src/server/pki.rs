@@ -26,8 +26,11 @@ use crate::auth::{Caller, MASTERS};
 const CA_LIFE: Duration = Duration::from_hours(87600);
 /// How long the certificates that it signs are.
 const LEAF_LIFE: Duration = Duration::from_hours(8760);
-/// A certificate that ends sooner than this is made anew at the start.
+/// A certificate that ends sooner than this is made anew.
 const RENEW_BEFORE: Duration = Duration::from_hours(720);
+/// The CA's, so much sooner that what it signs ends before it, and that clients have the time to take over the
+/// new one: it has the same key, so that they trust it and what it signs with either.
+const RENEW_CA_BEFORE: Duration = Duration::from_hours(2 * 8760);
 /// Clocks differ: certificates begin a little before they are made.
 const SKEW: Duration = Duration::from_hours(1);
 
@@ -82,7 +85,14 @@ pub fn prepare(dir: &Path, address: SocketAddr, now: Timestamp) -> Result<Pki, P
     let ca_path = folder.join("ca.crt");
     let mut anew = false;
     let ca = if let Some(pair) = read_pair(&folder, "ca")? {
-        pair
+        if still_good(&ca_path, &pair, now, RENEW_CA_BEFORE, &[])? {
+            pair
+        } else {
+            let key = KeyPair::from_pem(&pair.key).map_err(|e| bad(&folder.join("ca.key"), &e))?;
+            let certificate = ca_params(now).self_signed(&key).map_err(|e| bad(&ca_path, &e))?;
+            write(&ca_path, certificate.pem().as_bytes())?;
+            Pair { certificate: certificate.pem(), key: pair.key }
+        }
     } else {
         // What another CA signed is of no use.
         anew = true;
@@ -169,7 +179,7 @@ fn leaf(
     let path = folder.join(format!("{file}.crt"));
     if !anew
         && let Some(pair) = read_pair(folder, file)?
-        && still_good(&path, &pair, now, addresses)?
+        && still_good(&path, &pair, now, RENEW_BEFORE, addresses)?
     {
         return Ok(pair);
     }
@@ -181,10 +191,16 @@ fn leaf(
     write_pair(folder, file, Pair { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
-fn still_good(path: &Path, pair: &Pair, now: Timestamp, addresses: &[IpAddr]) -> Result<bool, PkiError> {
+fn still_good(
+    path: &Path,
+    pair: &Pair,
+    now: Timestamp,
+    before: Duration,
+    addresses: &[IpAddr],
+) -> Result<bool, PkiError> {
     let der = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).map_err(|e| bad(path, &e))?;
     let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|e| bad(path, &e))?;
-    let soon = i64::try_from(RENEW_BEFORE.as_secs()).unwrap_or(i64::MAX);
+    let soon = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
     if parsed.validity().not_after.timestamp() < now.as_second().saturating_add(soon) {
         return Ok(false);
     }
@@ -336,6 +352,19 @@ mod tests {
             let again = prepare(dir.path(), elsewhere, at(1_800_000_000)).unwrap();
             assert_eq!(second.certificate, again.certificate);
         }
+    }
+
+    #[test]
+    fn the_cas_certificate_is_made_anew_with_the_same_key_long_before_it_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = prepare(dir.path(), ADDRESS, at(1_800_000_000)).unwrap();
+        let key = fs::read(dir.path().join("pki/ca.key")).unwrap();
+        let later = prepare(dir.path(), ADDRESS, at(1_800_000_000 + 8 * 365 * 24 * 3600 + 1)).unwrap();
+        assert_ne!(first.ca, later.ca);
+        assert_eq!(fs::read(dir.path().join("pki/ca.key")).unwrap(), key);
+        let (_, parsed) = x509_parser::parse_x509_certificate(&later.certificate).unwrap();
+        let (_, old) = x509_parser::parse_x509_certificate(&first.ca).unwrap();
+        parsed.verify_signature(Some(old.public_key())).expect("who trusts the old one trusts what the new one signs");
     }
 
     #[test]
