@@ -18,24 +18,32 @@ use crate::harness::{Client, Connection, DEADLINE, image, path, within};
 const IMAGES: &str = "/apis/imagehub.sealos.io/v1/images";
 /// Idle connections; `IMAGEHUB_ABUSE_CONNECTIONS` is the number for a larger round.
 const IDLE: u64 = 5_000;
+/// How long nothing has to come until it is believed that nothing will. Nothing depends on it but the time
+/// that the tests take.
+const SILENCE: Duration = Duration::from_millis(300);
 
-/// Sends bytes and, at the same time, reads what comes until the other side closes or has been silent for a
-/// while. A refusal to take them all is no failure.
+/// Sends bytes and, at the same time, reads what comes, until the other side closes or is silent: one that
+/// expects more closes only after minutes. A refusal to take all of them is no failure.
 async fn exchange(client: &Client, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let (mut reading, mut writing) = tokio::io::split(client.raw().await?);
     let write = async {
         let _ = writing.write_all(bytes).await;
         let _ = writing.flush().await;
     };
-    let read = async {
-        let mut answer = Vec::new();
-        // An error is as good an end as any.
-        let _ = reading.read_to_end(&mut answer).await;
-        answer
-    };
-    // A side that expects more closes only after minutes.
-    let read = tokio::time::timeout(Duration::from_secs(2), read);
-    Ok(tokio::join!(write, read).1.unwrap_or_default())
+    tokio::pin!(write);
+    let (mut answer, mut piece, mut sent, mut silences) = (Vec::new(), vec![0; 16 * 1024], false, 0);
+    while silences < if sent { 1 } else { 10 } {
+        tokio::select! {
+            () = &mut write, if !sent => sent = true,
+            read = tokio::time::timeout(SILENCE, reading.read(&mut piece)) => match read {
+                Ok(Ok(length)) if length > 0 => answer.extend_from_slice(&piece[..length]),
+                Err(_) => silences += 1,
+                // An error is as good an end as any.
+                Ok(_) => break,
+            },
+        }
+    }
+    Ok(answer)
 }
 
 /// The status code of an HTTP/1 answer, or `None` where there is none.
