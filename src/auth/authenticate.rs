@@ -3,8 +3,11 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::Caller;
+use std::sync::Arc;
+
 use super::caller::{ANONYMOUS, UNAUTHENTICATED};
+use super::users::Tokens;
+use super::{Caller, users};
 use crate::error::Error;
 
 /// What begins the names of kube's impersonation headers.
@@ -12,19 +15,54 @@ const IMPERSONATE: &str = "impersonate-";
 /// The most groups that a caller is impersonated with.
 const IMPERSONATED_GROUPS: usize = 64;
 
-/// Who makes a request that came over a connection whose client certificate is that of `certificate`.
-///
-/// # Errors
-/// [`Error::Unauthorized`] for credentials that are no good; [`Error::Forbidden`] for a caller that may not
-/// act as another. Neither is ever ignored: the request would be answered as somebody else's.
-pub fn authenticate(certificate: Option<&Caller>, headers: &HeaderMap) -> Result<Caller, Error> {
-    let caller = match certificate {
-        Some(caller) => caller.clone(),
-        // Tokens are given out by no command yet, so that none is a good one.
-        None if headers.contains_key(AUTHORIZATION) => return Err(Error::Unauthorized("Unauthorized".to_owned())),
-        None => Caller::anonymous(),
-    };
-    impersonate(caller, headers)
+/// Who may be who.
+#[derive(Debug, Clone, Default)]
+pub struct Authenticator {
+    tokens: Option<Arc<Tokens>>,
+}
+
+impl Authenticator {
+    /// One that knows the local users' tokens.
+    #[must_use]
+    pub fn new(tokens: Arc<Tokens>) -> Self {
+        Self { tokens: Some(tokens) }
+    }
+
+    /// Who makes a request that came over a connection whose client certificate is that of `certificate`.
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`] for credentials that are no good; [`Error::Forbidden`] for a caller that may
+    /// not act as another. Neither is ever ignored: the request would be answered as somebody else's.
+    pub fn authenticate(&self, certificate: Option<&Caller>, headers: &HeaderMap) -> Result<Caller, Error> {
+        let caller = match certificate {
+            Some(caller) => caller.clone(),
+            None if headers.contains_key(AUTHORIZATION) => {
+                let bad = || Error::Unauthorized("Unauthorized".to_owned());
+                let token = bearer(headers).ok_or_else(bad)?;
+                self.tokens.as_ref().and_then(|tokens| tokens.caller(token)).ok_or_else(bad)?
+            }
+            None => Caller::anonymous(),
+        };
+        impersonate(caller, headers)
+    }
+
+    /// Ends what was begun with tokens that are taken back, for ever: requests look by themselves, open
+    /// watches can't.
+    pub async fn watch_tokens(&self) {
+        let Some(tokens) = &self.tokens else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(users::LOOK_EVERY).await;
+            tokens.refresh();
+        }
+    }
+}
+
+/// The one bearer token (RFC 6750) of a request.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (value, None) = (values.next()?.to_str().ok()?, values.next()) else { return None };
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn impersonate(caller: Caller, headers: &HeaderMap) -> Result<Caller, Error> {
@@ -62,9 +100,9 @@ fn impersonate(caller: Caller, headers: &HeaderMap) -> Result<Caller, Error> {
         });
     }
     if user == ANONYMOUS || groups.iter().any(|group| group == UNAUTHENTICATED) {
-        return Ok(Caller::anonymous());
+        return Ok(Caller::anonymous().ends_with(&caller));
     }
-    Ok(Caller::authenticated(&user, groups))
+    Ok(Caller::authenticated(&user, groups).ends_with(&caller))
 }
 
 #[cfg(test)]
@@ -73,6 +111,10 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    fn authenticate(certificate: Option<&Caller>, headers: &HeaderMap) -> Result<Caller, Error> {
+        Authenticator::default().authenticate(certificate, headers)
     }
 
     fn administrator() -> Caller {

@@ -3,7 +3,8 @@
 mod authenticate;
 mod caller;
 mod rules;
+pub mod users;
 
-pub use authenticate::authenticate;
+pub use authenticate::Authenticator;
 pub use caller::{Caller, MASTERS};
-pub use rules::{Attributes, Verb, authorize};
+pub use rules::{Attributes, OrganizationCreators, Verb, authorize};

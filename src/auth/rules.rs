@@ -1,8 +1,9 @@
-//! What callers may do, decided in one place.
+//! What callers may do, decided in one place. What they may see is decided elsewhere: by `Visible`.
 
 use super::Caller;
 use crate::api::{GROUP, Kind};
 use crate::error::Error;
+use crate::graph::{Record, RepositoryHead, Visible, organization_of};
 
 /// What is done to a resource: kube's verbs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +40,16 @@ impl Verb {
     }
 }
 
+/// Who may make an organization.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OrganizationCreators {
+    /// Whoever has shown who they are.
+    #[default]
+    SignedIn,
+    /// Administrators.
+    Administrators,
+}
+
 /// What a caller wants to do, as kube's authorizers are told of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Attributes<'a> {
@@ -48,41 +59,102 @@ pub struct Attributes<'a> {
     pub kind: Kind,
     /// `status`, or empty.
     pub subresource: &'a str,
-    /// The object's name; empty where there is none.
+    /// The object's `metadata.name`; empty where there is none yet.
     pub name: &'a str,
-    /// The managers of the organization that the object belongs to, where it does.
-    pub managers: &'a [Box<str>],
+    /// The `spec.name` of an object that is to be made; empty where it isn't known yet: then the answer is
+    /// whether the caller may make any.
+    pub spec_name: &'a str,
 }
 
 impl<'a> Attributes<'a> {
     /// `verb` on `kind` `name`.
     #[must_use]
     pub fn new(verb: Verb, kind: Kind, name: &'a str) -> Self {
-        Self { verb, kind, subresource: "", name, managers: &[] }
+        Self { verb, kind, subresource: "", name, spec_name: "" }
     }
 }
 
-/// Decides whether `caller` may do what `attributes` say. What it may see is decided elsewhere: by
-/// `Visible`.
+/// Decides whether `caller` may do what `attributes` say, on what it sees. The answer doesn't tell whether
+/// something hidden is there: it depends on the organization in the name.
 ///
 /// # Errors
 /// [`Error::Forbidden`], worded as RBAC words it.
-pub fn authorize(caller: &Caller, attributes: &Attributes<'_>) -> Result<(), Error> {
-    if caller.is_administrator() || attributes.verb.reads() {
+pub fn authorize(
+    caller: &Caller,
+    attributes: &Attributes<'_>,
+    visible: &Visible,
+    creators: OrganizationCreators,
+) -> Result<(), Error> {
+    let Attributes { verb, kind, subresource, name, spec_name } = *attributes;
+    if caller.is_administrator() || verb.reads() {
         return Ok(());
     }
-    let Attributes { verb, kind, subresource, name, .. } = attributes;
+    let refuse = |why: &str| Err(forbidden(caller, attributes, why));
+    if !caller.is_authenticated() {
+        return refuse("");
+    }
+    if !subresource.is_empty() {
+        return refuse("only administrators write a status");
+    }
+    match (kind, verb) {
+        // One by one, as each object's deletion.
+        (_, Verb::DeleteCollection) | (Kind::DataPack, Verb::Create) => Ok(()),
+        (Kind::DataPack, _) => match visible.get(kind, name) {
+            Some(pack) if pack.envelope.creator.as_deref() != Some(caller.user()) => {
+                refuse("it is not the one who made the pack")
+            }
+            _ => Ok(()),
+        },
+        (Kind::Organization, Verb::Create) if creators == OrganizationCreators::Administrators => {
+            refuse("only administrators make organizations here")
+        }
+        (Kind::Organization, Verb::Create) if visible.organization_has_content(spec_name) => {
+            refuse("an organization of this name is gone, and what it had is not: only administrators make it again")
+        }
+        (_, Verb::Create) if kind == Kind::Organization || spec_name.is_empty() => Ok(()),
+        (_, Verb::Create) => {
+            let organization = organization_of(spec_name);
+            // Where it is absent the caller makes it, if it may, and becomes its manager.
+            if visible.manages(organization) || visible.organization(organization).is_none() {
+                Ok(())
+            } else {
+                refuse(&not_a_manager(organization))
+            }
+        }
+        _ => {
+            let found = visible.get(kind, name).map(|record| organization(record));
+            // Names begin with their organization's; what is old and doesn't is judged where it is seen.
+            let organization = found.unwrap_or_else(|| name.split('.').next().unwrap_or_default());
+            if visible.manages(organization) { Ok(()) } else { refuse(&not_a_manager(organization)) }
+        }
+    }
+}
+
+fn not_a_manager(organization: &str) -> String {
+    format!("it is not among the managers of organization {organization:?}")
+}
+
+/// The organization that an object belongs to, or is.
+fn organization(record: &Record) -> &str {
+    let image = record.image().map(|image| organization_of(&image.name));
+    let repository = record.repository().map(RepositoryHead::organization);
+    image.or(repository).or(record.organization().map(|organization| &*organization.name)).unwrap_or_default()
+}
+
+fn forbidden(caller: &Caller, attributes: &Attributes<'_>, why: &str) -> Error {
+    let Attributes { verb, kind, subresource, name, .. } = *attributes;
     let plural = kind.plural();
     let resource = if subresource.is_empty() { plural.to_owned() } else { format!("{plural}/{subresource}") };
     let named = if name.is_empty() { String::new() } else { format!(" {name:?}") };
-    Err(Error::Forbidden {
-        kind: Some(*kind),
-        name: (*name).to_owned(),
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    Error::Forbidden {
+        kind: Some(kind),
+        name: name.to_owned(),
         message: format!(
             "{plural}.{GROUP}{named} is forbidden: User {:?} cannot {} resource {resource:?} in API group {GROUP:?} at \
-             the cluster scope",
+             the cluster scope{why}",
             caller.user(),
             verb.as_str(),
         ),
-    })
+    }
 }

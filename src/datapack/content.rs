@@ -1,5 +1,6 @@
 //! The data of the images that a pack names, copied out of their records.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ pub const CONTENT_LIMIT: usize = 32 * 1024 * 1024;
 /// What a pack's content is, as `visible` shows it.
 pub(super) fn compute(visible: &Visible, pack: &PackHead) -> Content {
     let mut datas = Vec::with_capacity(pack.names.len() * 128 + 2);
+    let mut hidden = BTreeSet::new();
     datas.push(b'{');
     for (i, name) in pack.names.iter().enumerate() {
         if i > 0 {
@@ -21,23 +23,25 @@ pub(super) fn compute(visible: &Visible, pack: &PackHead) -> Content {
         }
         write_string(&mut datas, name);
         datas.push(b':');
-        match visible.image(name) {
-            Some(record) => write_entry(&mut datas, visible, record, pack.grain),
+        if let Some(record) = visible.image(name) {
+            write_entry(&mut datas, visible, record, pack.grain);
+        } else {
             // Absent and hidden look alike.
-            None => datas.extend_from_slice(b"{}"),
+            datas.extend_from_slice(b"{}");
+            hidden.extend(visible.private_organization(name));
         }
         if datas.len() > CONTENT_LIMIT {
-            return too_large(pack, i + 1);
+            return too_large(visible, pack, i + 1);
         }
     }
     datas.push(b'}');
     let digest = Digest::of(&datas);
     let mut members = format!(r#""codes":{},"contentDigest":"{digest}","datas":"#, code::OK).into_bytes();
     members.extend_from_slice(&datas);
-    Content { members: members.into(), digest, code: code::OK }
+    Content { members: members.into(), digest, code: code::OK, hidden: hidden.into_iter().map(Box::from).collect() }
 }
 
-fn too_large(pack: &PackHead, reached: usize) -> Content {
+fn too_large(visible: &Visible, pack: &PackHead, reached: usize) -> Content {
     let message = format!(
         "the data of {reached} of {} images is already more than {CONTENT_LIMIT} bytes, the most that a DataPack \
          answers: name fewer images, or ask for a smaller grain than {}",
@@ -47,7 +51,10 @@ fn too_large(pack: &PackHead, reached: usize) -> Content {
     let mut members = format!(r#""codes":{},"message":"#, code::ERROR).into_bytes();
     write_string(&mut members, &message);
     let digest = Digest::of(&members);
-    Content { members: Bytes::from(members), digest, code: code::ERROR }
+    // Some that are not reached may be private: whoever sees more asks for an answer of its own.
+    let hidden: BTreeSet<&str> = pack.names.iter().filter_map(|name| visible.private_organization(name)).collect();
+    let hidden = hidden.into_iter().map(Box::from).collect();
+    Content { members: Bytes::from(members), digest, code: code::ERROR, hidden }
 }
 
 fn write_entry(out: &mut Vec<u8>, visible: &Visible, record: &Arc<Record>, grain: Grain) {

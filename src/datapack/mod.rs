@@ -19,11 +19,19 @@ pub use content::{CONTENT_LIMIT, write_tag};
 /// What the cache holds at most, in bytes of content.
 pub const CACHE_BYTES: u64 = 256 * 1024 * 1024;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     content: ContentHash,
     changed: Revision,
-    sight: Sight,
+    /// The organizations whose private images are in the content, of those that the pack names.
+    shown: Shown,
+}
+
+/// Which of the private images that a pack names are shown.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Shown {
+    None,
+    Of(Arc<[Box<str>]>),
 }
 
 /// The computed part of a pack's status, without what is the pack's own (when it expires).
@@ -35,6 +43,8 @@ pub struct Content {
     pub digest: Digest,
     /// `status.codes`.
     pub code: i32,
+    /// The organizations of those images that it names and doesn't show, because they are private; sorted.
+    hidden: Box<[Box<str>]>,
 }
 
 /// What the cache did, since the start.
@@ -101,7 +111,20 @@ impl Packs {
             return Arc::new(resolve(visible, pack));
         }
         let changed = visible.pack_changed(record.name());
-        let key = Key { content: pack.content, changed, sight: visible.sight() };
+        let key = |shown| Key { content: pack.content, changed, shown };
+        // What is for everybody is computed first, and says whether somebody may see more. Most packs name
+        // nothing private: then there is one answer for all.
+        let public = visible.seen_with(Sight::Public);
+        let content = self.get_or(key(Shown::None), || resolve(&public, pack));
+        let shown: Vec<Box<str>> =
+            content.hidden.iter().filter(|organization| visible.manages(organization)).cloned().collect();
+        if shown.is_empty() {
+            return content;
+        }
+        self.get_or(key(Shown::Of(shown.into())), || resolve(visible, pack))
+    }
+
+    fn get_or(&self, key: Key, compute: impl FnOnce() -> Content) -> Arc<Content> {
         if let Some(content) = self.cache.get(&key) {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return content;
@@ -109,7 +132,7 @@ impl Packs {
         let mut computed = false;
         let content = self.cache.get_with(key, || {
             computed = true;
-            Arc::new(resolve(visible, pack))
+            Arc::new(compute())
         });
         // Whoever waited for another's computation was served from the cache, too.
         let counter = if computed { &self.misses } else { &self.hits };

@@ -5,6 +5,7 @@
 mod event;
 mod record;
 mod set;
+mod sight;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -28,8 +29,10 @@ pub use record::{
     encode, organization_of,
 };
 pub use set::Set;
+pub use sight::Sight;
+use sight::SightLog;
 use snapshot::Snapshot;
-pub use visible::{Query, Sight, Visible, selects};
+pub use visible::{Query, Visible, selects};
 
 /// How much history is kept in memory, for watches to resume and lists to go on.
 #[derive(Debug, Clone, Copy)]
@@ -93,9 +96,9 @@ impl Graph {
         }
         snapshot.revision = state.revision;
         snapshot.floor = state.revision;
-        // What was deleted before is not in the state: of what happened up to here nothing is known.
+        // Of what was deleted before, and of whom that concerned, nothing is known.
+        snapshot.sight_log = SightLog::since(state.revision);
         snapshot.last_of_kind = [state.revision; Kind::ALL.len()];
-        snapshot.public_sight_since = Revision::default();
         snapshot.at_ms = at_ms;
         let graph = Arc::new(Self {
             published: watch::Sender::new(state.revision),
@@ -158,7 +161,7 @@ impl Writer {
         let commits = self.commits.next().await.ok_or(GraphError::Ended)??;
         let mut snapshot = Snapshot::clone(&self.graph.current.load());
         let mut changed = [None; Kind::ALL.len()];
-        let sight = snapshot.public_sight_since;
+        let sight = snapshot.sight_log.newest();
         for (commit, record) in decode_all(commits)? {
             changed[commit.key.kind as usize] = Some(commit.revision);
             snapshot.apply(&commit.key, commit.revision, commit.at_ms, record, true);
@@ -167,11 +170,10 @@ impl Writer {
         let horizon = snapshot.at_ms.saturating_sub(age);
         let trimmed = snapshot.trim(self.window.bytes, horizon);
         let revision = snapshot.revision;
-        if snapshot.public_sight_since != sight {
-            // Watchers of these kinds must learn that they are to begin anew.
-            for kind in [Kind::Image, Kind::Repository] {
-                changed[kind as usize].get_or_insert(revision);
-            }
+        if snapshot.sight_log.newest() > sight {
+            // A change of sight has no event of these kinds, but their watchers must look.
+            changed[Kind::Image as usize] = Some(revision);
+            changed[Kind::Repository as usize] = Some(revision);
         }
         self.graph.current.store(Arc::new(snapshot));
         // Only now: whoever misses what is cut sees, when it looks again, that the floor is above it.

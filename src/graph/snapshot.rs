@@ -12,9 +12,10 @@ use std::sync::atomic::AtomicUsize;
 use imbl::{HashMap, OrdMap, OrdSet, Vector};
 use parking_lot::Mutex;
 
-use super::event::{Event, Happened};
+use super::event::Event;
 use super::record::{Record, organization_of};
 use super::set::Set;
+use super::sight::{Change, SightLog};
 use crate::api::{Grain, Kind, split_image_name, version_order};
 use crate::storage::{Key, Revision};
 
@@ -147,6 +148,13 @@ pub(super) struct OrganizationEntry {
     pub(super) repositories: Set<Arc<str>>,
 }
 
+impl OrganizationEntry {
+    fn managers(&self) -> Vec<Box<str>> {
+        let record = self.claims.first().and_then(|record| record.organization());
+        record.map_or_else(Vec::new, |record| record.managers.to_vec())
+    }
+}
+
 /// One state of the catalogue.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -158,9 +166,7 @@ pub struct Snapshot {
     pub(super) log_bytes: usize,
     /// How many bytes of encodings the events of the log keep.
     encoded_bytes: Arc<AtomicUsize>,
-    /// Since when those who see only what is public have seen the same repositories and images, but for
-    /// what was created and deleted.
-    pub(super) public_sight_since: Revision,
+    pub(super) sight_log: SightLog,
     /// The last commit of each kind.
     pub(super) last_of_kind: [Revision; Kind::ALL.len()],
     tables: [Table; Kind::ALL.len()],
@@ -285,11 +291,18 @@ impl Snapshot {
         }
         if with_event {
             let previous = std::mem::replace(&mut self.last_of_kind[key.kind as usize], revision);
-            let image = new.as_ref().or(old.as_ref()).and_then(|r| r.image());
-            let hidden = image.is_some_and(|image| self.hidden(&image.repository));
-            let (key, at_ms) = (Key { kind: key.kind, name }, self.at_ms);
-            let happened = Happened { revision, at_ms, key, previous, old, version, hidden };
-            let event = Event::new(happened, Arc::clone(&self.encoded_bytes));
+            let image = version.record.as_ref().or(old.as_ref()).and_then(|record| record.image());
+            let event = Event {
+                revision,
+                at_ms: self.at_ms,
+                key: Key { kind: key.kind, name },
+                previous,
+                hidden: image.is_some_and(|image| self.hidden(&image.repository)),
+                old,
+                version,
+                encoded: Default::default(),
+                kept: Arc::clone(&self.encoded_bytes),
+            };
             self.log_bytes += event.weight();
             self.log.push_back(Arc::new(event));
         } else {
@@ -322,6 +335,7 @@ impl Snapshot {
             }
             trimmed.push(Arc::clone(&event.version));
         }
+        self.sight_log.trim(self.floor);
         trimmed
     }
 
@@ -471,7 +485,7 @@ impl Snapshot {
         let is_there = !entry.claims.is_empty();
         let packs = (flipped || counted).then(|| entry.packs.clone());
         if flipped && (!entry.tags.is_empty() || (was_there && is_there)) {
-            self.public_sight_since = revision;
+            self.sight_log.push(revision, Change::Privacy(organization_of(name).into()));
         }
         for pack in packs.iter().flat_map(Set::iter) {
             if flipped || self.grain(pack) != Some(Grain::Base) {
@@ -504,10 +518,19 @@ impl Snapshot {
     }
 
     fn index_organization(&mut self, key: &Key, old: Option<&Arc<Record>>, new: Option<&Arc<Record>>) {
-        for (record, now) in [(old, None), (new, new)] {
-            let Some(name) = record.and_then(|r| r.organization()).map(|h| Arc::clone(&h.name)) else { continue };
+        let names = |record: Option<&Arc<Record>>| record.and_then(|r| r.organization()).map(|h| Arc::clone(&h.name));
+        let (before, after) = (names(old), names(new));
+        let moved = before.filter(|before| after.as_ref() != Some(before)).map(|before| (before, None));
+        for (name, now) in moved.into_iter().chain(after.map(|after| (after, new))) {
             let entry = self.organizations.entry(Arc::clone(&name)).or_default();
+            let had = entry.managers();
             entry.claims.replace(key, now);
+            let has = entry.managers();
+            let came_or_went = had.iter().filter(|m| !has.contains(m)).chain(has.iter().filter(|m| !had.contains(m)));
+            let changed: Vec<Arc<str>> = came_or_went.map(|manager| Arc::from(&**manager)).collect();
+            for manager in changed {
+                self.sight_log.push(self.revision, Change::Manager(manager));
+            }
             if entry.claims.is_empty() && entry.repositories.is_empty() {
                 self.organizations.remove(&name);
             }

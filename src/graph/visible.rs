@@ -5,31 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::event::Event;
-use super::record::Record;
+use super::record::{Record, organization_of};
 use super::set::Set;
+use super::sight::{Change, Sight};
 use super::snapshot::{Snapshot, repository_of};
 use crate::api::{FieldSelector, Kind, LabelSelector, Requirement};
 use crate::storage::{Key, Revision};
-
-/// Which private things a caller sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Sight {
-    /// All: administrators, and the server's own controllers.
-    Everything,
-    /// None.
-    Public,
-}
-
-impl Sight {
-    /// A small number, for caches.
-    #[must_use]
-    pub fn index(self) -> usize {
-        match self {
-            Self::Everything => 0,
-            Self::Public => 1,
-        }
-    }
-}
 
 /// A snapshot as one caller sees it.
 #[derive(Debug, Clone)]
@@ -74,8 +55,8 @@ impl Visible {
 
     /// Whose view it is.
     #[must_use]
-    pub fn sight(&self) -> Sight {
-        self.sight
+    pub fn sight(&self) -> &Sight {
+        &self.sight
     }
 
     /// The revision of the snapshot.
@@ -108,26 +89,46 @@ impl Visible {
         self.snapshot.live(kind)
     }
 
-    /// Watches from before this revision must begin anew: what this caller sees has changed since in
-    /// ways that events don't tell of.
+    /// The revision after `since` at which what the caller sees of `kind` last changed in a way that events
+    /// don't tell of: watches from before it must begin anew.
     #[must_use]
-    pub fn sight_since(&self, kind: Kind) -> Revision {
-        match (self.sight, kind) {
-            (Sight::Public, Kind::Image | Kind::Repository) => self.snapshot.public_sight_since,
-            _ => Revision::default(),
+    pub fn sight_changed(&self, kind: Kind, since: Revision) -> Option<Revision> {
+        if self.sight == Sight::Everything || !matches!(kind, Kind::Image | Kind::Repository) {
+            return None;
         }
+        self.snapshot.sight_log.last(since, |change| match change {
+            Change::Privacy(organization) => !self.manages(organization),
+            Change::Manager(name) => matches!(&self.sight, Sight::Manager(manager) if manager == name),
+        })
     }
 
-    /// When what the public sees last changed in ways that events don't tell of.
-    pub(super) fn sight_changed(&self) -> Revision {
-        self.snapshot.public_sight_since
-    }
-
-    /// Whether the caller saw `record`, the old or the new object of `event`, when the event happened. What
-    /// was changed by a change of sight since ends the watch: [`sight_since`](Self::sight_since).
+    /// Whether the caller is among the managers of an organization.
     #[must_use]
-    pub fn saw(&self, event: &Event, record: &Record) -> bool {
-        if record.image().is_some() && self.sight == Sight::Public { !event.hidden } else { self.sees(record) }
+    pub fn manages(&self, organization: &str) -> bool {
+        let Sight::Manager(manager) = &self.sight else { return self.sight == Sight::Everything };
+        let claims = self.snapshot.organization(organization).map(|entry| entry.claims.as_slice());
+        let record = claims.and_then(|claims| claims.first()).and_then(|record| record.organization());
+        record.is_some_and(|record| record.managers.iter().any(|name| **name == **manager))
+    }
+
+    /// Whether the repository of this full name, and what is in it, is hidden from the caller.
+    fn hides(&self, repository: &str) -> bool {
+        self.sight != Sight::Everything
+            && self.snapshot.hidden(repository)
+            && !self.manages(organization_of(repository))
+    }
+
+    /// The organization of a private repository's image of this full name, where there is such an image.
+    #[must_use]
+    pub fn private_organization<'a>(&self, image: &'a str) -> Option<&'a str> {
+        let there = self.snapshot.image(image).is_some_and(|entry| !entry.claims.as_slice().is_empty());
+        (there && self.snapshot.hidden(repository_of(image))).then(|| organization_of(image))
+    }
+
+    /// The same snapshot as somebody else sees it.
+    #[must_use]
+    pub fn seen_with(&self, sight: Sight) -> Self {
+        Self { snapshot: Arc::clone(&self.snapshot), sight }
     }
 
     /// Whether the caller sees this version of an object.
@@ -137,9 +138,22 @@ impl Visible {
             return true;
         }
         if let Some(image) = record.image() {
-            return !self.snapshot.hidden(&image.repository);
+            // A build that is wrong on purpose: the table of sight must refuse it.
+            if cfg!(feature = "broken-sight-check") {
+                return true;
+            }
+            return !self.hides(&image.repository);
         }
-        record.repository().is_none_or(|repository| !repository.private)
+        record.repository().is_none_or(|r| !r.private || self.manages(r.organization()))
+    }
+
+    /// Whether the caller is told of `record`, the old or the new object of `event`.
+    #[must_use]
+    pub fn sees_in(&self, event: &Event, record: &Record) -> bool {
+        match record.image() {
+            Some(image) => !event.hidden || self.manages(organization_of(&image.repository)),
+            None => self.sees(record),
+        }
     }
 
     /// The object now.
@@ -157,7 +171,7 @@ impl Visible {
     /// All images that have this full name, the oldest first: one, but for races and old data.
     #[must_use]
     pub fn image_claims(&self, name: &str) -> &[Arc<Record>] {
-        if self.sight != Sight::Everything && self.snapshot.hidden(repository_of(name)) {
+        if self.hides(repository_of(name)) {
             return &[];
         }
         self.snapshot.image(name).map_or(&[], |entry| entry.claims.as_slice())
@@ -180,7 +194,7 @@ impl Visible {
     #[must_use]
     pub fn tags(&self, repository: &str) -> &[Arc<Record>] {
         match self.snapshot.repository(repository) {
-            Some(entry) if self.sight == Sight::Everything || !self.snapshot.hidden(repository) => &entry.tags,
+            Some(entry) if !self.hides(repository) => &entry.tags,
             _ => &[],
         }
     }

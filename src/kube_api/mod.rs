@@ -10,6 +10,10 @@ mod respond;
 mod router;
 mod table;
 mod watch;
+mod websocket;
+
+#[cfg(test)]
+mod tests;
 
 pub use body::BODY_LIMIT;
 pub use resource::Labels;

@@ -81,6 +81,11 @@ pub(super) fn as_if_stored(
     decode(key, revision, &stored).map(Arc::new)
 }
 
+/// Whether an object that is to be made is small enough to be stored.
+pub(super) fn check_size(object: &Object) -> Result<(), Error> {
+    encode_within(&Envelope::default(), object, OBJECT_LIMIT).map(|_| ())
+}
+
 fn encode_within(envelope: &Envelope, object: &Object, limit: usize) -> Result<Bytes, Error> {
     let stored = encode(envelope, object);
     if stored.len() > limit {

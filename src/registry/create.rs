@@ -7,13 +7,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use rand::RngExt as _;
 use uuid::Uuid;
 
-use super::commit::{Failed, as_if_stored};
+use super::commit::{Failed, as_if_stored, check_size};
 use super::derive::{complete_managers, derive};
 use super::{ATTEMPTS, Registry, WriteOptions, Written, modified};
 use crate::api::{
     DataPackSpec, GoDuration, Kind, Object, Spec, SpecHash, default_spec, validate_metadata, validate_spec,
 };
-use crate::auth::{Caller, Verb};
+use crate::auth::Caller;
 use crate::error::{Error, FieldError, FieldReason};
 use crate::graph::{Envelope, Key, Record, Revision, Sight, Visible};
 use crate::storage::Expect;
@@ -36,7 +36,7 @@ impl Registry {
     /// repository is being deleted, and what the storage says.
     pub async fn create(&self, caller: &Caller, mut object: Object, options: WriteOptions) -> Result<Written, Error> {
         let kind = object.spec.kind();
-        self.authorize(caller, Verb::Create, kind, "", "")?;
+        self.authorize_create(caller, kind, object.spec.name().unwrap_or_default())?;
         self.prepare(caller, &mut object)?;
         if named_by_spec(&object) {
             return self.create_by_spec(caller, object, options).await;
@@ -81,7 +81,7 @@ impl Registry {
         default_spec(&mut object.spec);
         if let Spec::Organization(spec) = &mut object.spec {
             if spec.creator.as_deref().is_none_or(str::is_empty) || !caller.is_administrator() {
-                spec.creator = Some(caller.manager_name());
+                spec.creator = Some(caller.manager_name().to_string());
             }
             complete_managers(spec);
         }
@@ -144,7 +144,13 @@ impl Registry {
 
     async fn create_named(&self, caller: &Caller, object: Object, options: WriteOptions) -> Result<Written, Error> {
         check(&object)?;
-        Self::refuse_if_taken(&self.reader_for(Sight::Everything).visible, &object)?;
+        let everything = self.reader_for(Sight::Everything).visible;
+        Self::refuse_if_taken(&everything, &object)?;
+        // What can't be stored must be known before its owners are made for it.
+        let mut draft = object.clone();
+        derive(&everything, &mut draft);
+        check_size(&draft)?;
+        drop(everything);
         for _ in 0..ATTEMPTS {
             self.ensure_owners(caller, &object.spec, options.dry_run).await?;
             let record = self.insert(caller, object.clone(), options).await?;
@@ -169,6 +175,8 @@ impl Registry {
             None => None,
         };
         for _ in 0..ATTEMPTS {
+            // Again: somebody else may have made the organization in between, and manage it.
+            self.authorize_create(caller, kind, object.spec.name().unwrap_or_default())?;
             let everything = self.reader_for(Sight::Everything).visible;
             Self::refuse_if_taken(&everything, &object)?;
             derive(&everything, &mut object);

@@ -27,7 +27,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::{FieldValidation, Kind};
-use crate::auth::{Attributes, Caller, Verb, authorize};
+use crate::auth::{Attributes, Caller, OrganizationCreators, Verb, authorize};
 use crate::clock::SharedClock;
 use crate::datapack::Packs;
 use crate::error::Error;
@@ -62,6 +62,9 @@ const STRIPES: usize = 256;
 pub struct WriteOptions {
     /// All is checked and the answer given, but nothing is stored.
     pub dry_run: bool,
+    /// The whole manifest is applied again, by a client that works out the difference itself: what it leaves
+    /// empty of an image's docs, icon, description and keywords stays what it was.
+    pub reapplies: bool,
 }
 
 /// What a write answers.
@@ -83,6 +86,7 @@ pub struct Registry {
     graph: Arc<Graph>,
     packs: Arc<Packs>,
     clock: SharedClock,
+    organization_creators: OrganizationCreators,
     /// Held while an object that claims a `spec.name` is made, so that two in this process don't both find it free.
     claims: Vec<tokio::sync::Mutex<()>>,
 }
@@ -98,7 +102,7 @@ impl Registry {
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, graph: Arc<Graph>, packs: Arc<Packs>, clock: SharedClock) -> Self {
         let claims = (0..STRIPES).map(|_| tokio::sync::Mutex::new(())).collect();
-        Self { storage, graph, packs, clock, claims }
+        Self { storage, graph, packs, clock, organization_creators: OrganizationCreators::default(), claims }
     }
 
     /// Decides whether `caller` may do it, before anything of the request is looked at.
@@ -113,7 +117,21 @@ impl Registry {
         subresource: &str,
         name: &str,
     ) -> Result<(), Error> {
-        authorize(caller, &Attributes { subresource, ..Attributes::new(verb, kind, name) })
+        let attributes = Attributes { subresource, ..Attributes::new(verb, kind, name) };
+        authorize(caller, &attributes, &self.graph.visible(caller.sight()), self.organization_creators)
+    }
+
+    /// Decides whether `caller` may make an object of this `spec.name`.
+    fn authorize_create(&self, caller: &Caller, kind: Kind, spec_name: &str) -> Result<(), Error> {
+        let attributes = Attributes { spec_name, ..Attributes::new(Verb::Create, kind, "") };
+        authorize(caller, &attributes, &self.graph.visible(caller.sight()), self.organization_creators)
+    }
+
+    /// Says who may make an organization.
+    #[must_use]
+    pub fn with_organization_creators(mut self, creators: OrganizationCreators) -> Self {
+        self.organization_creators = creators;
+        self
     }
 
     /// What `caller` sees now.

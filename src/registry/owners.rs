@@ -10,7 +10,7 @@ use super::create::check;
 use super::derive::owner_name;
 use super::{Registry, WriteOptions};
 use crate::api::{Kind, Object, OrganizationSpec, RepositoryName, RepositorySpec, Spec};
-use crate::auth::{Caller, Verb};
+use crate::auth::Caller;
 use crate::error::Error;
 use crate::graph::{Record, Sight, Visible};
 
@@ -70,7 +70,7 @@ impl Registry {
     }
 
     fn new_owner(&self, caller: &Caller, kind: Kind, full: &str) -> Result<Object, Error> {
-        self.authorize(caller, Verb::Create, kind, "", "")?;
+        self.authorize_create(caller, kind, full)?;
         let (name, spec) = if kind == Kind::Organization {
             (
                 full.to_owned(),

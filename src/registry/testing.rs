@@ -168,7 +168,7 @@ impl Hub {
     }
 
     pub(crate) async fn dry_create(&self, value: Value) -> Result<Written, Error> {
-        self.registry.create(&admin(), parse(value), WriteOptions { dry_run: true }).await
+        self.registry.create(&admin(), parse(value), WriteOptions { dry_run: true, ..WriteOptions::default() }).await
     }
 
     /// What the caller reads of it.

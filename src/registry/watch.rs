@@ -154,11 +154,8 @@ impl Registry {
 /// Why a watch that has seen all up to `cursor` can't go on.
 fn check(visible: &Visible, kind: Kind, cursor: Revision) -> Option<Error> {
     let expired = |message: String| Some(Error::Expired { message, continue_token: None });
-    if cursor < visible.sight_since(kind) {
-        return expired(format!(
-            "too old resource version: {cursor} ({}): what you may see has changed since",
-            visible.sight_since(kind)
-        ));
+    if let Some(changed) = visible.sight_changed(kind, cursor) {
+        return expired(format!("too old resource version: {cursor} ({changed}): what you may see has changed since"));
     }
     if cursor < visible.floor() && visible.events(kind, cursor, 1).is_none() {
         return expired(format!("too old resource version: {cursor} ({})", visible.floor()));
@@ -203,6 +200,18 @@ impl Watch {
         let started = self.existing.is_empty() && !self.initial_end_due;
         (self.options.bookmarks && started && self.changes.has_changed().is_ok_and(|changed| !changed))
             .then(|| self.bookmark())
+    }
+
+    /// Ends the watch, saying why.
+    pub fn fail(&mut self, error: Error) -> Option<(Reader, Vec<WatchItem>)> {
+        let over = std::mem::replace(&mut self.over, true);
+        (!over).then(|| (self.reader(), vec![WatchItem::Failed(error)]))
+    }
+
+    /// Who watches.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     fn reader(&self) -> Reader {
@@ -251,7 +260,7 @@ impl Watch {
     /// longer does is DELETED.
     fn seen_as(&self, visible: &Visible, event: &Event) -> Option<EventType> {
         let matches = |record: &Arc<Record>| {
-            selects(&self.options.labels, &self.options.fields, record) && visible.saw(event, record)
+            selects(&self.options.labels, &self.options.fields, record) && visible.sees_in(event, record)
         };
         match (event.old.as_ref().is_some_and(matches), event.new_record().is_some_and(matches)) {
             (false, true) => Some(EventType::Added),

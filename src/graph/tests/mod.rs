@@ -241,14 +241,14 @@ fn encodings_of_events_are_made_once_and_stay_within_their_budget() {
     let events = visible.events(Kind::DataPack, Revision(0), 10).unwrap().0;
     let mut made = 0;
     for _ in 0..2 {
-        events[0].encoded(0, &visible, || {
+        events[0].encoded(0, visible.revision(), || {
             made += 1;
             vec![0; event::ENCODED_BYTES].into()
         });
     }
     assert_eq!(made, 1);
     for _ in 0..2 {
-        events[1].encoded(0, &visible, || {
+        events[1].encoded(0, visible.revision(), || {
             made += 1;
             vec![0; 10].into()
         });

@@ -100,13 +100,13 @@ fn claimant<'a>(state: &'a State, kind: Kind, full: &str) -> Option<(&'a str, &'
     oldest.map(|((_, name), (_, _, spec))| (name.as_str(), spec))
 }
 
-fn hidden(state: &State, sight: Sight, repository: &str) -> bool {
+fn hidden(state: &State, sight: &Sight, repository: &str) -> bool {
     let private = claimant(state, Kind::Repository, repository).is_none_or(|(_, spec)| spec["isPrivate"] == true);
-    sight == Sight::Public && private
+    *sight == Sight::Public && private
 }
 
 /// The tags of a repository, the newest first, each with the name of its object.
-fn tags(state: &State, sight: Sight, repository: &str) -> Vec<String> {
+fn tags(state: &State, sight: &Sight, repository: &str) -> Vec<String> {
     if hidden(state, sight, repository) {
         return Vec::new();
     }
@@ -122,10 +122,10 @@ fn tags(state: &State, sight: Sight, repository: &str) -> Vec<String> {
     tags.into_iter().map(|(_, _, name)| name).collect()
 }
 
-fn sees(state: &State, sight: Sight, kind: Kind, spec: &Value) -> bool {
+fn sees(state: &State, sight: &Sight, kind: Kind, spec: &Value) -> bool {
     match kind {
         Kind::Image => !hidden(state, sight, spec["name"].as_str().unwrap().rsplit_once(':').unwrap().0),
-        Kind::Repository => sight == Sight::Everything || spec["isPrivate"] != true,
+        Kind::Repository => *sight == Sight::Everything || spec["isPrivate"] != true,
         _ => true,
     }
 }
@@ -133,8 +133,8 @@ fn sees(state: &State, sight: Sight, kind: Kind, spec: &Value) -> bool {
 /// Compares all that can be read of the graph with the states.
 fn compare(feed: &Feed, packs: &Packs, states: &BTreeMap<Revision, State>) {
     let now = &states[&Revision(feed.revision)];
-    for sight in [Sight::Everything, Sight::Public] {
-        let visible = feed.see(sight);
+    for sight in &[Sight::Everything, Sight::Public] {
+        let visible = feed.see(sight.clone());
         for repository in 0..3 {
             let full = format!("o/r{repository}");
             let found: Vec<_> = visible.tags(&full).iter().map(|r| r.name().to_owned()).collect();
@@ -179,11 +179,11 @@ fn compare(feed: &Feed, packs: &Packs, states: &BTreeMap<Revision, State>) {
 }
 
 /// What a watcher that began at `start` and never had to begin anew knows, against what is there.
-fn follow(feed: &Feed, states: &BTreeMap<Revision, State>, sight: Sight, start: Revision) {
-    let visible = feed.see(sight);
+fn follow(feed: &Feed, states: &BTreeMap<Revision, State>, sight: &Sight, start: Revision) {
+    let visible = feed.see(sight.clone());
     let now = &states[&Revision(feed.revision)];
     for kind in [Kind::Image, Kind::Repository, Kind::DataPack] {
-        if start < visible.sight_since(kind) {
+        if visible.sight_changed(kind, start).is_some() {
             continue;
         }
         let Some((events, _)) = visible.events(kind, start, usize::MAX) else {
@@ -200,7 +200,7 @@ fn follow(feed: &Feed, states: &BTreeMap<Revision, State>, sight: Sight, start: 
         for event in events {
             assert!(event.revision > last && event.previous <= last, "nothing between them");
             last = event.revision;
-            let saw = |record: Option<&Arc<Record>>| record.is_some_and(|record| visible.saw(&event, record));
+            let saw = |record: Option<&Arc<Record>>| record.is_some_and(|record| visible.sees_in(&event, record));
             let name = event.key.name.to_string();
             match (saw(event.old.as_ref()), saw(event.new_record())) {
                 (false, true) => assert_eq!(known.insert(name, event.revision), None),
@@ -231,7 +231,7 @@ proptest! {
             compare(&feed, &packs, &states);
         }
         for start in 0..=feed.revision {
-            for sight in [Sight::Everything, Sight::Public] {
+            for sight in &[Sight::Everything, Sight::Public] {
                 follow(&feed, &states, sight, Revision(start));
             }
         }

@@ -100,7 +100,7 @@ async fn what_an_event_told_before_a_repository_became_private_is_not_told_again
     let event = hub.events(Kind::DataPack, start).remove(0);
     let told = || {
         let reader = hub.registry.reader(&public());
-        let bytes = event.encoded(1, &reader.visible, || reader.object(event.record().unwrap()));
+        let bytes = event.encoded(1, reader.visible.revision(), || reader.object(event.record().unwrap()));
         String::from_utf8(bytes.to_vec()).unwrap()
     };
     assert!(told().contains(r#""name":"o/r:1""#));
