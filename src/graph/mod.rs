@@ -177,7 +177,9 @@ impl Writer {
         }
         self.graph.current.store(Arc::new(snapshot));
         // Only now: whoever misses what is cut sees, when it looks again, that the floor is above it.
-        trimmed.iter().for_each(|version| version.cut());
+        for version in trimmed {
+            version.cut();
+        }
         // First the kinds: whoever reads its own write may look at once for the event of it.
         for (sender, revision) in self.graph.changed.iter().zip(changed) {
             if let Some(revision) = revision {

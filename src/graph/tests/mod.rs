@@ -146,7 +146,9 @@ fn what_a_reader_lists_while_the_window_moves_is_there_until_the_new_floor_is_pu
     let mut next = Snapshot::clone(&feed.graph.current.load());
     let trimmed = next.trim(0, 0);
     assert_eq!(names(&reader, Kind::Image, one), ["a"]);
-    trimmed.iter().for_each(|version| version.cut());
+    for version in trimmed {
+        version.cut();
+    }
     assert_eq!(names(&reader, Kind::Image, one), [""; 0]);
 }
 
