@@ -1,6 +1,7 @@
 //! The log of what happened, one for all watchers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -28,6 +29,23 @@ pub struct Event {
     pub old: Option<Arc<Record>>,
     pub(super) version: Arc<Version>,
     pub(super) encoded: [ArcSwapOption<Encoded>; ENCODINGS],
+    /// How many bytes of encodings all events of the log keep.
+    pub(super) kept: Arc<AtomicUsize>,
+}
+
+/// How many bytes of encoded events are kept at most, about. What is over it is encoded for each watcher anew.
+pub const ENCODED_BYTES: usize = 64 * 1024 * 1024;
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        for slot in &self.encoded {
+            forget(&self.kept, slot.swap(None));
+        }
+    }
+}
+
+fn forget(kept: &AtomicUsize, encoded: Option<Arc<Encoded>>) {
+    kept.fetch_sub(encoded.map_or(0, |encoded| encoded.bytes.len()), Ordering::Relaxed);
 }
 
 /// The bytes of an event, and the snapshot that they were made from.
@@ -67,7 +85,11 @@ impl Event {
             return encoded.bytes.clone();
         }
         let bytes = make();
-        slot.store(Some(Arc::new(Encoded { of, bytes: bytes.clone() })));
+        if self.kept.fetch_add(bytes.len(), Ordering::Relaxed) < ENCODED_BYTES {
+            forget(&self.kept, slot.swap(Some(Arc::new(Encoded { of, bytes: bytes.clone() }))));
+        } else {
+            self.kept.fetch_sub(bytes.len(), Ordering::Relaxed);
+        }
         bytes
     }
 }

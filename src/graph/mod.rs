@@ -7,6 +7,8 @@ mod record;
 mod set;
 mod sight;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod visible;
 
 use std::sync::Arc;
@@ -166,7 +168,7 @@ impl Writer {
         }
         let age = i64::try_from(self.window.age.as_millis()).unwrap_or(i64::MAX);
         let horizon = snapshot.at_ms.saturating_sub(age);
-        snapshot.trim(self.window.bytes, horizon);
+        let trimmed = snapshot.trim(self.window.bytes, horizon);
         let revision = snapshot.revision;
         if snapshot.sight_log.newest() > sight {
             // A change of sight has no event of these kinds, but their watchers must look.
@@ -174,6 +176,8 @@ impl Writer {
             changed[Kind::Repository as usize] = Some(revision);
         }
         self.graph.current.store(Arc::new(snapshot));
+        // Only now: whoever misses what is cut sees, when it looks again, that the floor is above it.
+        trimmed.iter().for_each(|version| version.cut());
         // First the kinds: whoever reads its own write may look at once for the event of it.
         for (sender, revision) in self.graph.changed.iter().zip(changed) {
             if let Some(revision) = revision {

@@ -305,8 +305,8 @@ impl Visible {
         })
     }
 
-    /// The events of `kind` after `after`, in order, found among the next `limit` events of all kinds, and
-    /// the revision up to which they are all; `None` where the window no longer has them.
+    /// The events of `kind` after `after`, in order, `limit` at most, and the revision up to which they are
+    /// all; `None` where the window no longer has them.
     #[must_use]
     pub fn events(&self, kind: Kind, after: Revision, limit: usize) -> Option<(Vec<Arc<Event>>, Revision)> {
         let last = self.snapshot.last_of_kind[kind as usize];

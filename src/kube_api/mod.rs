@@ -10,6 +10,7 @@ mod respond;
 mod router;
 mod table;
 mod watch;
+mod websocket;
 
 #[cfg(test)]
 mod tests;

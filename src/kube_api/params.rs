@@ -162,13 +162,13 @@ impl Params {
         };
         let seconds = match self.number("timeoutSeconds")? {
             None | Some(0) => rand::rng().random_range(WATCH_SECONDS..WATCH_SECONDS * 2),
-            Some(seconds) => match u64::try_from(seconds) {
-                Ok(seconds) => seconds.min(LONGEST_WATCH_SECONDS),
-                Err(_) => {
+            Some(seconds) => {
+                let seconds = u64::try_from(seconds).map_err(|_| {
                     let why = format!("the query parameter timeoutSeconds is {seconds}; it must not be negative");
-                    return Err(Error::BadRequest(why));
-                }
-            },
+                    Error::BadRequest(why)
+                })?;
+                seconds.min(LONGEST_WATCH_SECONDS)
+            }
         };
         Ok(WatchOptions {
             labels: self.label_selector()?,

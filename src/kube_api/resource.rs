@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, StatusCode};
 use super::negotiate::{Accepted, Syntax, negotiate};
 use super::params::{PATCH_OPTIONS, Params};
 use super::router::App;
-use super::{body, respond, watch};
+use super::{body, respond, watch, websocket};
 use crate::api::{GROUP, Kind};
 use crate::auth::{Caller, Verb};
 use crate::error::Error;
@@ -118,7 +118,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    async fn answer(self, body: Body) -> Result<Response, Error> {
+    async fn answer(mut self, body: Body) -> Result<Response, Error> {
         let registry = &self.app.registry;
         let kind = self.target.kind;
         let name = self.target.name.as_deref().unwrap_or_default();
@@ -199,7 +199,7 @@ impl Call<'_> {
         }
     }
 
-    async fn watch(&self, accepted: Accepted) -> Result<Response, Error> {
+    async fn watch(&mut self, accepted: Accepted) -> Result<Response, Error> {
         if accepted.syntax == Syntax::Yaml {
             return Err(Error::NotAcceptable(
                 "only the following media types are accepted: application/json;stream=watch".to_owned(),
@@ -209,6 +209,7 @@ impl Call<'_> {
             // It would end at once; informers take this for what it is, and ask again where they are.
             return Err(Error::TooManyRequests("the server is stopping; ask again".to_owned()));
         }
+        let socket = websocket::asked(&mut self.parts).await?;
         let options = self.params.watch()?;
         let from_version = matches!(options.start, WatchStart::After(_));
         let include = self.params.include(accepted.form)?;
@@ -216,10 +217,17 @@ impl Call<'_> {
         match self.app.registry.watch(&self.caller, kind, options).await {
             Ok(watch) => {
                 let (clock, stop) = (self.app.registry.clock().clone(), self.app.stop.clone());
-                Ok(watch::respond(accepted, include, kind, clock, watch, stop))
+                let events = watch::Events::new(accepted, include, kind, clock, watch, stop);
+                Ok(match socket {
+                    Some(socket) => websocket::respond(socket, events),
+                    None => watch::respond(events),
+                })
             }
             // Kube tells this in the stream, and informers look for it there.
-            Err(error @ Error::Expired { .. }) if from_version => Ok(watch::failed(&error)),
+            Err(error @ Error::Expired { .. }) if from_version => Ok(match socket {
+                Some(socket) => websocket::failed(socket, &error),
+                None => watch::failed(&error),
+            }),
             Err(error) => Err(error),
         }
     }

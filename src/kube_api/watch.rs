@@ -1,4 +1,4 @@
-//! Watch streams: one JSON event a line.
+//! Watch streams: one JSON event a line, or one a WebSocket's frame.
 
 use std::convert::Infallible;
 
@@ -37,7 +37,7 @@ struct Writer {
 }
 
 /// A watch that is being sent.
-struct Stream {
+pub(super) struct Events {
     watch: Watch,
     writer: Writer,
     stop: CancellationToken,
@@ -49,9 +49,24 @@ struct Stream {
 /// Items, and what the caller reads at the snapshot that they are of.
 type Batch = (Reader, std::vec::IntoIter<WatchItem>);
 
-impl Stream {
-    /// The next events, of about [`CHUNK`] bytes.
-    async fn next(&mut self) -> Option<Bytes> {
+impl Events {
+    /// The events of `watch`, until it ends or `stop` is cancelled.
+    pub(super) fn new(
+        accepted: Accepted,
+        include: Include,
+        kind: Kind,
+        clock: SharedClock,
+        watch: Watch,
+        stop: CancellationToken,
+    ) -> Self {
+        let definitions = Some(table::definitions(kind));
+        let writer = Writer { kind, form: accepted.form, include, clock, definitions };
+        Self { watch, writer, stop, pending: None }
+    }
+
+    /// The next events, a line each, of about [`CHUNK`] bytes; `None` when it is over. Nothing is lost where
+    /// the future is dropped.
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
         let (reader, mut items) = match self.pending.take() {
             // No bookmark: it would say that what is left out here was sent.
             Some(_) if self.stop.is_cancelled() => return None,
@@ -92,30 +107,25 @@ impl Stream {
     }
 }
 
-/// Answers with the events of `watch`, until it ends or `stop` is cancelled.
-pub(super) fn respond(
-    accepted: Accepted,
-    include: Include,
-    kind: Kind,
-    clock: SharedClock,
-    watch: Watch,
-    stop: CancellationToken,
-) -> Response {
-    let definitions = Some(table::definitions(kind));
-    let writer = Writer { kind, form: accepted.form, include, clock, definitions };
-    let state = Stream { watch, writer, stop, pending: None };
-    let chunks = stream::unfold(state, |mut state| async move {
-        let chunk = state.next().await?;
-        Some((Ok::<_, Infallible>(chunk), state))
+/// Answers with the events.
+pub(super) fn respond(events: Events) -> Response {
+    let chunks = stream::unfold(events, |mut events| async move {
+        let chunk = events.next().await?;
+        Some((Ok::<_, Infallible>(chunk), events))
     });
     streaming(Body::from_stream(chunks))
 }
 
 /// A stream of the one event that says why there is no watch.
 pub(super) fn failed(error: &Error) -> Response {
+    streaming(Body::from(error_line(error)))
+}
+
+/// The event that says why there is no watch.
+pub(super) fn error_line(error: &Error) -> Vec<u8> {
     let mut out = Vec::new();
     write_error(&mut out, error);
-    streaming(Body::from(out))
+    out
 }
 
 fn streaming(body: Body) -> Response {

@@ -132,7 +132,8 @@ impl Registry {
         let mut more = false;
         {
             let mut found = reader.visible.list(query);
-            let limit = options.limit.unwrap_or(usize::MAX);
+            // As kube has it, none at all is no limit.
+            let limit = options.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
             for record in found.by_ref() {
                 if items.len() == limit {
                     more = true;

@@ -50,7 +50,16 @@ impl Registry {
     ) -> Result<Written, Error> {
         self.authorize(caller, Verb::Patch, kind, "status", name)?;
         self.change_status(caller, kind, name, None, options, |mut object| {
+            let preconditions = |object: &Value| {
+                let field = |field: &str| object.pointer(field).and_then(Value::as_str).map(str::to_owned);
+                (field("/metadata/uid"), field("/metadata/resourceVersion"))
+            };
+            let (uid, version) = preconditions(&object);
             patch.apply(kind, name, &mut object)?;
+            let after = preconditions(&object);
+            if after.0.is_some_and(|after| Some(after) != uid) || after.1.is_some_and(|after| Some(after) != version) {
+                return Err(modified(&Key::new(kind, name)));
+            }
             let fields = conform(kind, &mut object).status_errors;
             if !fields.is_empty() {
                 return Err(Error::Invalid { kind, name: name.to_owned(), fields });
@@ -90,9 +99,11 @@ impl Registry {
                 return done(record);
             }
             let object = record.object();
+            let draft = as_if_stored(record.key.clone(), record.revision, &envelope, &object)?;
             if options.dry_run {
-                return done(as_if_stored(record.key.clone(), record.revision, &envelope, &object)?);
+                return done(draft);
             }
+            envelope.announced = self.announcement(&draft);
             match self.store(record.key.clone(), Expect::At(record.revision), &envelope, &object).await {
                 Ok(record) => return done(record),
                 Err(Failed::Overtaken) => {}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::commit::{Failed, as_if_stored};
+use super::create::drop_empty;
 use super::derive::{complete_managers, derive, keep_what_is_left_empty};
 use super::read::Reader;
 use super::{ATTEMPTS, Registry, WriteOptions, Written, modified, not_found};
@@ -85,7 +86,7 @@ impl Registry {
                     let (envelope, object) = *new;
                     match self.store(record.key.clone(), Expect::At(record.revision), &envelope, &object).await {
                         Ok(record) => {
-                            self.owner_stands(&record).await?;
+                            self.owner_stands(caller, &record, false).await?;
                             return done(record);
                         }
                         Err(Failed::Overtaken) => {}
@@ -138,11 +139,14 @@ impl Registry {
         if record.deleting && new.metadata.finalizers.as_ref().is_none_or(Vec::is_empty) {
             return Ok(Outcome::TakeOut(Box::new((envelope, new))));
         }
-        Ok(if new == old && envelope == record.envelope {
-            Outcome::Unchanged
-        } else {
-            Outcome::Store(Box::new((envelope, new)))
-        })
+        if new == old && envelope == record.envelope {
+            return Ok(Outcome::Unchanged);
+        }
+        let draft = as_if_stored(record.key.clone(), record.revision, &envelope, &new)?;
+        if spec_changed {
+            envelope.announced = self.announcement(&draft);
+        }
+        Ok(Outcome::Store(Box::new((envelope, new))))
     }
 }
 
@@ -223,19 +227,7 @@ fn keep_server_fields(old: &Object, new: &mut Object) {
     new.generation = old.generation;
     new.generate_name.clone_from(&old.generate_name);
     new.managed_fields.clone_from(&old.managed_fields);
-    // The stored form has no empty ones, so that what is equal is equal in bytes.
-    if new.labels.as_ref().is_some_and(std::collections::BTreeMap::is_empty) {
-        new.labels = None;
-    }
-    if new.annotations.as_ref().is_some_and(std::collections::BTreeMap::is_empty) {
-        new.annotations = None;
-    }
-    if new.finalizers.as_ref().is_some_and(Vec::is_empty) {
-        new.finalizers = None;
-    }
-    if new.owner_references.as_ref().is_some_and(Vec::is_empty) {
-        new.owner_references = None;
-    }
+    drop_empty(new);
 }
 
 fn check_change(record: &Record, old: &Object, new: &Object) -> Result<(), Error> {

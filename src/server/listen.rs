@@ -166,7 +166,8 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rou
         seen.store(true, Ordering::Relaxed);
         request.map(axum::body::Body::new)
     }));
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    // A watch may be upgraded to a WebSocket.
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
     // The library's own limits begin once it knows which version of HTTP is spoken.
     let first_due = tokio::time::sleep(HEADER_TIME);

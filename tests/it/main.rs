@@ -8,11 +8,13 @@
 
 mod abuse;
 mod access;
+mod documents;
 mod harness;
 mod history;
 mod kubectl;
 mod layers;
 mod operation;
 mod pack;
+mod settings;
 mod sight;
 mod week;

@@ -1,5 +1,9 @@
 //! Watches: which events, and in which form.
 
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
 use super::*;
 
 /// A watch that goes on.
@@ -126,4 +130,53 @@ async fn a_watch_that_begins_while_the_server_stops_is_told_to_come_again() {
     door.stop.cancel();
     let answer = door.get(&format!("{PACKS}?watch=1&resourceVersion=1")).await;
     assert_eq!((answer.status.as_u16(), &answer.headers[RETRY_AFTER]), (429, &"1".parse().unwrap()));
+}
+
+/// The next frame of a server that is shorter than 64 KiB: what it is, and what is in it.
+async fn frame(stream: &mut DuplexStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).await.unwrap();
+    let length = match head[1] {
+        126 => usize::from(stream.read_u16().await.unwrap()),
+        short => usize::from(short),
+    };
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload).await.unwrap();
+    (head[0], payload)
+}
+
+#[tokio::test]
+async fn a_watch_over_websocket_has_an_event_in_each_text_frame() {
+    const TEXT: u8 = 0x81;
+    const CLOSE: u8 = 0x88;
+    let door = Door::open().await;
+    door.create("a", json!({})).await;
+    let (mut client, server) = tokio::io::duplex(1 << 16);
+    let router = door.router.clone().layer(axum::Extension(Caller::authenticated("admin", [MASTERS.to_owned()])));
+    let service = router.map_request(|request: Request<hyper::body::Incoming>| request.map(Body::new));
+    tokio::spawn(async move {
+        let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+        let service = TowerToHyperService::new(service);
+        builder.serve_connection_with_upgrades(TokioIo::new(server), service).await.unwrap();
+    });
+    let handshake = format!(
+        "GET {PACKS}?watch=1 HTTP/1.1\r\nhost: hub\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: \
+         13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: base64.binary.k8s.io\r\n\r\n"
+    );
+    client.write_all(handshake.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    assert!(head.contains("sec-websocket-protocol: base64.binary.k8s.io\r\n"), "{head}");
+    door.create("b", json!({})).await;
+    for name in ["a", "b"] {
+        let (kind, payload) = frame(&mut client).await;
+        assert_eq!(kind, TEXT);
+        assert_eq!(brief(&[serde_json::from_slice(&payload).unwrap()]), [("ADDED", name, "")]);
+    }
+    door.stop.cancel();
+    assert_eq!(frame(&mut client).await.0, CLOSE);
 }
