@@ -1,7 +1,12 @@
 //! The command line: one file a subcommand.
 
+mod backup;
 mod check;
+mod client;
+mod export;
 pub mod hash;
+mod import;
+mod kubeconfig;
 mod openapi;
 mod serve;
 mod user;
@@ -37,6 +42,12 @@ enum Command {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Writes the catalogue as manifests, with all that an import needs to bring it back
+    Export(export::Args),
+    /// Reads manifests and makes what they say, or restores what an export has
+    Import(import::Args),
+    /// Copies the data of a server, running or not, into a new data directory
+    Backup(backup::Args),
     /// Adds, lists and removes the users of a server on this machine; works while it runs
     User {
         #[command(subcommand)]
@@ -59,6 +70,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Hash { file } => hash::run(&file).map(|lines| print(&lines)).map_err(|error| error.to_string()),
         Command::Check { dir } => check::run(&dir),
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(args),
+        Command::Backup(args) => backup::run(&args),
         Command::User { command } => user::run(command),
         Command::Token(args) => user::token(&args),
         Command::Openapi { dir } => openapi::run(&dir),

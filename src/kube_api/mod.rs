@@ -9,8 +9,10 @@ mod resource;
 mod respond;
 mod router;
 mod table;
+mod transfer;
 mod watch;
 
 pub use body::BODY_LIMIT;
 pub use resource::Labels;
 pub use router::{App, router};
+pub use transfer::{BACKUP, EXPORT, REVISION};

@@ -10,11 +10,11 @@ use http::{HeaderValue, Method, StatusCode};
 use super::negotiate::{Accepted, Syntax, negotiate};
 use super::params::Params;
 use super::router::App;
-use super::{body, respond, watch};
+use super::{body, respond, transfer, watch};
 use crate::api::Kind;
 use crate::auth::{Caller, Verb};
 use crate::error::Error;
-use crate::registry::{Deleted, WatchStart};
+use crate::registry::{Deleted, RESTORE, WatchStart};
 
 /// What a request was, in words of which there are few: for metrics. Set on every answer about a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,7 +98,15 @@ impl Call<'_> {
         let registry = &self.app.registry;
         let kind = self.target.kind;
         let name = self.target.name.as_deref().unwrap_or_default();
-        let subresource = if self.target.status { "status" } else { "" };
+        let writes = matches!(self.verb, Verb::Create | Verb::Update) && !self.target.status;
+        let restore = writes && self.params.flag(RESTORE);
+        let subresource = if self.target.status {
+            "status"
+        } else if restore {
+            RESTORE
+        } else {
+            ""
+        };
         // Before the body is read: who may not write doesn't get to send one.
         registry.authorize(&self.caller, self.verb, kind, subresource, name)?;
         let accepted = negotiate(&self.parts.headers)?;
@@ -108,6 +116,9 @@ impl Call<'_> {
             Verb::Get => {
                 let (reader, record) = registry.get(&self.caller, kind, name, self.params.at_least()?).await?;
                 Ok(respond::object(accepted, include, &reader, &record, StatusCode::OK, now))
+            }
+            Verb::List if self.params.flag(transfer::EXPORT) => {
+                transfer::export(self.app, &self.caller, kind, self.params.list()?).await
             }
             Verb::List => {
                 let options = self.params.list()?;
@@ -119,7 +130,11 @@ impl Call<'_> {
                 let (options, validation) = self.params.write("CreateOptions")?;
                 let bytes = body::read(&self.parts.headers, body).await?;
                 let decoded = body::object(kind, &self.parts.headers, &bytes, validation, false)?;
-                let mut written = registry.create(&self.caller, decoded.object, options).await?;
+                let mut written = if restore {
+                    registry.restore(&self.caller, decoded.object, options).await?
+                } else {
+                    registry.create(&self.caller, decoded.object, options).await?
+                };
                 written.warnings.extend(decoded.warnings);
                 Ok(respond::written(accepted, include, &written, now))
             }
@@ -131,6 +146,12 @@ impl Call<'_> {
                     let version = decoded.object.metadata.resource_version.as_deref();
                     let status = decoded.status.unwrap_or_default();
                     registry.update_status(&self.caller, kind, name, version, &status, options).await?
+                } else if restore {
+                    if decoded.object.metadata.name.as_deref() != Some(name) {
+                        let message = format!("the name of the object must be the one on the URL ({name})");
+                        return Err(Error::BadRequest(message));
+                    }
+                    registry.restore(&self.caller, decoded.object, options).await?
                 } else {
                     registry.update(&self.caller, kind, name, &decoded.object, options).await?
                 };

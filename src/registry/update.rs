@@ -190,6 +190,7 @@ fn keep_server_fields(old: &Object, new: &mut Object) {
     new.generation = old.generation;
     new.generate_name.clone_from(&old.generate_name);
     new.managed_fields.clone_from(&old.managed_fields);
+    super::restore::drop_annotation(new);
     // The stored form has no empty ones, so that what is equal is equal in bytes.
     if new.labels.as_ref().is_some_and(std::collections::BTreeMap::is_empty) {
         new.labels = None;
