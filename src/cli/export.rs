@@ -230,7 +230,27 @@ mod tests {
 
     #[test]
     fn words_that_yaml_reads_as_something_else_survive() {
-        for text in ["1.10", "yes", "no", "null", "~", "0x10", "2024-01-01", "1e3", "", " ", "---", "...", "a: b", "- a", ".inf", "012", "1_0", "=", "<<"] {
+        for text in [
+            "1.10",
+            "yes",
+            "no",
+            "null",
+            "~",
+            "0x10",
+            "2024-01-01",
+            "1e3",
+            "",
+            " ",
+            "---",
+            "...",
+            "a: b",
+            "- a",
+            ".inf",
+            "012",
+            "1_0",
+            "=",
+            "<<",
+        ] {
             let value = json!({ "kind": "Image", text: text, "spec": { "a": [text] } });
             assert_eq!(read_back(&value), Ok(value), "{text:?}");
         }
@@ -249,7 +269,9 @@ mod tests {
         };
         let all = paths(&args);
         assert_eq!(all.len(), 3);
-        assert!(all[0].ends_with("organizations?export=true&fieldSelector=metadata.name%3Dlabring&labelSelector=a%3Db"));
+        assert!(
+            all[0].ends_with("organizations?export=true&fieldSelector=metadata.name%3Dlabring&labelSelector=a%3Db")
+        );
         assert!(all[2].ends_with("labelSelector=a%3Db%2Corganization.imagehub.sealos.io%3Dlabring"), "{}", all[2]);
     }
 }

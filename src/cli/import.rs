@@ -98,7 +98,9 @@ pub(super) fn run(args: Args) -> Result<(), String> {
     let Summary { created, present, failed, warned, stopped } = summary;
     let dry = if args.dry_run { " (dry run: nothing was written)" } else { "" };
     let took = started.elapsed();
-    super::print(&format!("{created} created, {present} were there, {failed} failed, {warned} warnings, {took:.1?}{dry}"));
+    super::print(&format!(
+        "{created} created, {present} were there, {failed} failed, {warned} warnings, {took:.1?}{dry}"
+    ));
     match stopped {
         Some(why) => Err(format!("stopped: {why}; the same command goes on where it was")),
         None if failed > 0 => Err(format!("{failed} documents could not be imported")),

@@ -126,7 +126,8 @@ fn find<T>(list: Option<Vec<Named<T>>>, name: &str) -> Option<T> {
 fn context(config: Config) -> Result<Context, String> {
     let current = config.current.ok_or("it has no current-context: set one with kubectl config use-context")?;
     let pair = find(config.contexts, &current).ok_or_else(|| format!("there is no context {current:?}"))?;
-    let cluster = find(config.clusters, &pair.cluster).ok_or_else(|| format!("there is no cluster {:?}", pair.cluster))?;
+    let cluster =
+        find(config.clusters, &pair.cluster).ok_or_else(|| format!("there is no cluster {:?}", pair.cluster))?;
     let user = match pair.user.as_deref().filter(|name| !name.is_empty()) {
         Some(name) => find(config.users, name).ok_or_else(|| format!("there is no user {name:?}"))?,
         None => User::default(),
@@ -140,9 +141,13 @@ fn context(config: Config) -> Result<Context, String> {
     if user.exec.is_some() || user.auth_provider.is_some() || user.username.is_some() || user.impersonate.is_some() {
         return Err("of a user only client certificates and tokens are supported".to_owned());
     }
-    let authority = part("certificate-authority", &cluster.folder, cluster.certificate_authority_data, cluster.certificate_authority)?;
-    let certificate =
-        part("client-certificate", &user.folder, user.client_certificate_data, user.client_certificate)?;
+    let authority = part(
+        "certificate-authority",
+        &cluster.folder,
+        cluster.certificate_authority_data,
+        cluster.certificate_authority,
+    )?;
+    let certificate = part("client-certificate", &user.folder, user.client_certificate_data, user.client_certificate)?;
     let key = part("client-key", &user.folder, user.client_key_data, user.client_key)?;
     let certificate = match (certificate, key) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
@@ -165,7 +170,9 @@ fn context(config: Config) -> Result<Context, String> {
 
 fn part(what: &str, folder: &Path, data: Option<String>, file: Option<PathBuf>) -> Result<Option<Vec<u8>>, String> {
     match (data.filter(|data| !data.is_empty()), file) {
-        (Some(data), _) => STANDARD.decode(data.trim()).map(Some).map_err(|e| format!("{what}-data is not base64: {e}")),
+        (Some(data), _) => {
+            STANDARD.decode(data.trim()).map(Some).map_err(|e| format!("{what}-data is not base64: {e}"))
+        }
         (None, Some(path)) => read_limited(&folder.join(path)).map(Some),
         (None, None) => Ok(None),
     }

@@ -9,17 +9,18 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::commit::{Failed, as_if_stored};
-use super::derive::{complete_managers, derive};
+use super::create::check;
+use super::derive::{complete_managers, derive, owner_name};
 use super::list::{List, ListOptions};
-use super::{ATTEMPTS, Registry, WriteOptions, Written, modified};
+use super::{ATTEMPTS, OBJECT_LIMIT, Registry, WriteOptions, Written, modified};
 use crate::api::{
     Kind, ORGANIZATION_LABEL, Object, REPOSITORY_LABEL, Spec, TAG_LABEL, default_spec, validate_metadata,
     validate_spec, validate_update,
 };
 use crate::auth::{Caller, Verb};
 use crate::error::{Error, FieldError, FieldReason};
-use crate::graph::{Envelope, Key, Record, Sight, Visible};
-use crate::storage::Expect;
+use crate::graph::{Envelope, Key, Record, Revision, Sight, Visible, encode};
+use crate::storage::{Expect, Write};
 
 /// The annotation in which an exported object carries what is stored beside it, as JSON. It is never stored.
 pub const RESTORE_ANNOTATION: &str = "imagehub.sealos.io/restore";
@@ -66,7 +67,12 @@ impl Carried {
             ))
         };
         let text = object.metadata.annotations.as_ref().and_then(|all| all.get(RESTORE_ANNOTATION));
-        let carried: Self = serde_json::from_str(text.ok_or_else(|| bad(&"there is none"))?).map_err(|e| bad(&e))?;
+        let text = text.ok_or_else(|| bad(&"there is none"))?;
+        if !text.trim_start().starts_with('{') {
+            // Serde would take a list of the fields' values as well.
+            return Err(bad(&"it is no object"));
+        }
+        let carried: Self = serde_json::from_str(text).map_err(|e| bad(&e))?;
         drop_annotation(&mut object.metadata);
         if carried.download_count < 0 {
             return Err(bad(&"downloadCount is negative"));
@@ -161,9 +167,8 @@ impl Registry {
                 let made = object.metadata.creation_timestamp.as_ref().map(|time| time.0.as_millisecond());
                 envelope.expiry_base_ms = base_ms.or(made);
             }
-            let done = |record, created, warnings| {
-                Ok(Written { reader: self.reader(caller), record, created, warnings })
-            };
+            let done =
+                |record, created, warnings| Ok(Written { reader: self.reader(caller), record, created, warnings });
             let revision = known.as_ref().map(|known| known.revision);
             // What can't be read must not get as far as the store.
             let draft = as_if_stored(key.clone(), revision.unwrap_or_default(), &envelope, &object);
@@ -174,14 +179,16 @@ impl Registry {
             if let Some(known) = known.filter(|known| known.envelope == envelope && known.json() == draft.json()) {
                 return done(known, false, warnings);
             }
-            if let Some(pack) = draft.pack().filter(|pack| revision.is_none() && pack.expires_ms <= self.store_time_ms())
+            if let Some(pack) =
+                draft.pack().filter(|pack| revision.is_none() && pack.expires_ms <= self.store_time_ms())
             {
-                let at = Timestamp::from_millisecond(pack.expires_ms).map_or_else(|_| String::new(), |at| at.to_string());
+                let at =
+                    Timestamp::from_millisecond(pack.expires_ms).map_or_else(|_| String::new(), |at| at.to_string());
                 warnings.push(format!("not restored: the pack's time was over at {at}"));
                 return done(draft, false, warnings);
             }
-            warnings.extend(other_claims(&everything, &draft));
             if options.dry_run {
+                warnings.extend(other_claims(&everything, &draft));
                 return done(draft, revision.is_none(), warnings);
             }
             let expect = revision.map_or(Expect::Absent, Expect::At);
@@ -192,6 +199,9 @@ impl Registry {
                 Ok(record) => {
                     let stands = !owned || self.has_owner(&record) || record.deleting;
                     if stands || self.owner_stands(&record).await? {
+                        // Of two at the same time the later one sees the other.
+                        let everything = self.reader_for(Sight::Everything).visible;
+                        warnings.extend(other_claims(&everything, &record));
                         return done(record, revision.is_none(), warnings);
                     }
                 }
@@ -200,6 +210,50 @@ impl Registry {
             }
         }
         Err(modified(&key))
+    }
+
+    /// The write that makes or restores an Image, where nothing of the name is there yet and its repository stands: what
+    /// an offline import of millions commits without waiting until each is published. `None` where
+    /// [`create`](Self::create) or [`restore`](Self::restore) has to decide. No other may write to the store meanwhile
+    /// but for more of these, each with another `spec.name`.
+    ///
+    /// # Errors
+    /// As those of [`create`](Self::create) and [`restore`](Self::restore), as far as they concern the object alone.
+    pub fn draft_image(&self, caller: &Caller, object: &Object) -> Result<Option<Write>, Error> {
+        let Spec::Image(spec) = &object.spec else { return Ok(None) };
+        let everything = self.reader_for(Sight::Everything).visible;
+        let free = everything.image(&spec.name).is_none();
+        let owner = owner_name(Kind::Image, &spec.name).and_then(|(_, repository)| everything.repository(repository));
+        if !free || owner.is_none_or(|owner| owner.deleting) {
+            return Ok(None);
+        }
+        let mut object = object.clone();
+        let annotations = object.metadata.annotations.as_ref();
+        let creator = if annotations.is_some_and(|all| all.contains_key(RESTORE_ANNOTATION)) {
+            self.authorize(caller, Verb::Create, Kind::Image, RESTORE, "")?;
+            let (carried, _) = Carried::take(&mut object)?;
+            normalise(caller, &carried, &mut object);
+            if !judge(&object)?.is_empty() {
+                return Ok(None);
+            }
+            carried.creator
+        } else {
+            self.authorize(caller, Verb::Create, Kind::Image, "", "")?;
+            self.prepare(caller, &mut object)?;
+            check(&object)?;
+            Some(caller.user().into())
+        };
+        let key = Key::new(Kind::Image, object.metadata.name.clone().unwrap_or_default());
+        if everything.get(Kind::Image, &key.name).is_some() {
+            return Ok(None);
+        }
+        derive(&everything, &mut object);
+        make_what_is_not_said(self.now(), &mut object.metadata);
+        let stored = encode(&Envelope { creator, ..Envelope::default() }, &object);
+        if stored.len() > OBJECT_LIMIT || Record::decode(key.clone(), Revision::default(), &stored).is_err() {
+            return Ok(None);
+        }
+        Ok(Some(Write { key, expect: Expect::Absent, value: Some(stored) }))
     }
 
     /// Makes the owners that are absent; false where there can be none, since the name is none of ours, or where they
@@ -296,9 +350,8 @@ fn make_what_is_not_said(now: Timestamp, metadata: &mut ObjectMeta) {
 
 /// What an object that is there keeps. It must be the same one.
 fn keep_what_is_not_said(known: &Record, object: &mut Object) -> Result<(), Error> {
-    let conflict = |message: String| {
-        Err(Error::Conflict { kind: known.kind(), name: known.name().to_owned(), message })
-    };
+    let conflict =
+        |message: String| Err(Error::Conflict { kind: known.kind(), name: known.name().to_owned(), message });
     let metadata = &mut object.metadata;
     let uid = metadata.uid.get_or_insert_with(|| known.uid().to_owned());
     if uid != known.uid() {
@@ -326,18 +379,18 @@ fn keep_what_is_not_said(known: &Record, object: &mut Object) -> Result<(), Erro
 }
 
 /// Says so where others claim the same `spec.name`.
-fn other_claims(everything: &Visible, draft: &Arc<Record>) -> Option<String> {
-    let served = match (draft.image(), draft.repository(), draft.organization()) {
-        (Some(image), _, _) => everything.image(&image.name),
-        (_, Some(repository), _) => everything.repository(&repository.name),
-        (_, _, Some(organization)) => everything.organization(&organization.name),
-        _ => None,
+fn other_claims(everything: &Visible, record: &Arc<Record>) -> Option<String> {
+    let first = match (record.image(), record.repository(), record.organization()) {
+        (Some(image), _, _) => everything.image_claims(&image.name),
+        (_, Some(repository), _) => everything.repository(&repository.name).map_or(&[][..], std::slice::from_ref),
+        (_, _, Some(organization)) => everything.organization(&organization.name).map_or(&[][..], std::slice::from_ref),
+        _ => &[],
     };
-    let served = served.filter(|served| served.name() != draft.name())?;
+    let other = first.iter().find(|other| other.name() != record.name())?;
     let age = |record: &Record| (record.created().to_owned(), record.uid().to_owned());
-    let oldest = if age(served) < age(draft) { served.name() } else { draft.name() };
-    let other = served.name();
-    Some(format!("the {} {other:?} has the same spec.name; the oldest is served, {oldest:?}", draft.kind()))
+    let oldest = first.iter().chain([record]).min_by_key(|record| age(record))?.name();
+    let (kind, other) = (record.kind(), other.name());
+    Some(format!("the {kind} {other:?} has the same spec.name; the oldest is served, {oldest:?}"))
 }
 
 #[cfg(test)]
@@ -363,15 +416,23 @@ mod tests {
         assert_eq!(text, r#"{"creator":"alice","expiryBase":"2023-11-14T22:13:20.123Z","downloadCount":7}"#);
         let mut object = object(Some(&text));
         let (carried, base) = Carried::take(&mut object).unwrap();
-        assert_eq!((carried.creator.as_deref(), base, carried.download_count), (Some("alice"), Some(1_700_000_000_123), 7));
+        assert_eq!(
+            (carried.creator.as_deref(), base, carried.download_count),
+            (Some("alice"), Some(1_700_000_000_123), 7)
+        );
         assert_eq!(object.metadata.annotations, None);
     }
 
     #[test]
     fn an_annotation_that_no_export_wrote_is_refused() {
-        for bad in
-            [None, Some(""), Some("[]"), Some(r#"{"uid":"x"}"#), Some(r#"{"downloadCount":-1}"#), Some(r#"{"expiryBase":"now"}"#)]
-        {
+        for bad in [
+            None,
+            Some(""),
+            Some("[]"),
+            Some(r#"{"uid":"x"}"#),
+            Some(r#"{"downloadCount":-1}"#),
+            Some(r#"{"expiryBase":"now"}"#),
+        ] {
             assert_eq!(Carried::take(&mut object(bad)).unwrap_err().code(), 400, "{bad:?}");
         }
     }

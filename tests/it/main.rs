@@ -11,3 +11,4 @@ mod history;
 mod kubectl;
 mod layers;
 mod pack;
+mod transfer;

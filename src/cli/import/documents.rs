@@ -147,7 +147,7 @@ impl<R: BufRead> Documents<R> {
         let mut fault = None;
         loop {
             let line = self.line;
-            let (read, whole) = match self.held.take() {
+            let (mut read, whole) = match self.held.take() {
                 Some(held) => {
                     self.line += 1;
                     (held, true)
@@ -169,13 +169,14 @@ impl<R: BufRead> Documents<R> {
                 begins = Some(line);
             }
             if begins.is_none() && is_marker(&read) {
-                let next = {
-                    self.skip_space()?;
-                    self.input.fill_buf()?.first().copied()
-                };
-                if next == Some(b'{') {
+                let before = self.line;
+                self.skip_space()?;
+                if self.input.fill_buf()?.first() == Some(&b'{') {
                     return self.json_document();
                 }
+                // So that lines can be counted in the text as in the file.
+                let skipped = usize::try_from(self.line - before).unwrap_or(DOCUMENT_LIMIT);
+                read.resize(read.len() + skipped.min(DOCUMENT_LIMIT), b'\n');
             }
             if !whole || text.len() + read.len() > DOCUMENT_LIMIT {
                 fault = Some(too_large());
@@ -445,11 +446,10 @@ mod tests {
         expect("", &[]);
         expect("---\n# nothing\n---\n...\n", &[]);
         expect("a: 1\n", &[(1, "a: 1")]);
-        expect("# first\n---\na: 1\n---\n\nb: 2\n...\n---\nc: 3", &[
-            (3, "# first\n---\na: 1"),
-            (6, "---\n\nb: 2"),
-            (9, "---\nc: 3"),
-        ]);
+        expect(
+            "# first\n---\na: 1\n---\n\nb: 2\n...\n---\nc: 3",
+            &[(3, "# first\n---\na: 1"), (6, "---\n\nb: 2"), (9, "---\nc: 3")],
+        );
         expect("a: |\n  ---\n  x\n---\nb: 1\n", &[(1, "a: |\n  ---\n  x"), (5, "---\nb: 1")]);
         expect("a: 1\r\n---\r\nb: 2\r\n", &[(1, "a: 1"), (3, "---\r\nb: 2")]);
         expect("%YAML 1.2\n---\na: 1\n", &[(3, "%YAML 1.2\n---\na: 1")]);
@@ -469,11 +469,10 @@ mod tests {
 
     #[test]
     fn a_json_list_is_cut_into_its_items() {
-        expect("{\"kind\":\"List\",\"items\":[\n{\"a\":1},\n{\"items\":[1]}\n],\"metadata\":{}}\n{\"b\":2}\n", &[
-            (2, "{\"a\":1}"),
-            (3, "{\"items\":[1]}"),
-            (5, "{\"b\":2}"),
-        ]);
+        expect(
+            "{\"kind\":\"List\",\"items\":[\n{\"a\":1},\n{\"items\":[1]}\n],\"metadata\":{}}\n{\"b\":2}\n",
+            &[(2, "{\"a\":1}"), (3, "{\"items\":[1]}"), (5, "{\"b\":2}")],
+        );
         expect("{\"items\":[]}{\"b\":2}", &[(1, "{\"b\":2}")]);
         expect("{\"items\": [ 1 , {\"a\":1} ]}", &[(1, "1"), (1, "{\"a\":1}")]);
         expect("{\"x\":{\"items\":[{}]}}", &[(1, "{\"x\":{\"items\":[{}]}}")]);

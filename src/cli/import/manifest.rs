@@ -215,11 +215,14 @@ mod tests {
             "name": "a", "resourceVersion": "5", "labels": { "a": "1", "b": "1" }, "finalizers": ["x/y"], "uid": "u",
         }, "spec": { "old": 1 }, "status": {} });
         let manifest = json!({ "metadata": { "name": "a", "labels": { "b": "2" } }, "spec": { "new": 1 } });
-        assert_eq!(merged(&existing, &manifest), json!({
-            "metadata": {
-                "name": "a", "resourceVersion": "5", "labels": { "a": "1", "b": "2" }, "finalizers": ["x/y"],
-            },
-            "spec": { "new": 1 },
-        }));
+        assert_eq!(
+            merged(&existing, &manifest),
+            json!({
+                "metadata": {
+                    "name": "a", "resourceVersion": "5", "labels": { "a": "1", "b": "2" }, "finalizers": ["x/y"],
+                },
+                "spec": { "new": 1 },
+            })
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! Where an import goes: a server, over its API; or a data directory that no server has open.
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http::{Method, StatusCode};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::manifest::{Manifest, merged};
@@ -19,8 +22,8 @@ use crate::datapack::Packs;
 use crate::error::Error;
 use crate::graph::{Graph, Key, Query, Window};
 use crate::registry::{RESTORE, Registry, WriteOptions};
-use crate::storage::Storage as _;
 use crate::storage::embedded::{Embedded, Options};
+use crate::storage::{CommitError, Storage as _};
 
 /// How often an object that others change at the same time is read again, before it is given up.
 const CONFLICTS: usize = 16;
@@ -127,6 +130,9 @@ pub(super) struct Offline {
     storage: Arc<Embedded>,
     registry: Registry,
     caller: Caller,
+    /// Hashes of the names of images that are on their way, or were: of one name only the first takes the short way.
+    claimed: Mutex<HashSet<u64>>,
+    hasher: RandomState,
 }
 
 impl Offline {
@@ -137,12 +143,21 @@ impl Offline {
         let (graph, writer) = Graph::open(&*storage, window).await.map_err(|e| e.to_string())?;
         tokio::spawn(writer.run());
         let registry = Registry::new(storage.clone(), graph, Arc::new(Packs::new(0)), Arc::new(SystemClock));
-        Ok(Self { storage, registry, caller: Caller::authenticated("admin", [MASTERS.to_owned()]) })
+        let caller = Caller::authenticated("admin", [MASTERS.to_owned()]);
+        Ok(Self { storage, registry, caller, claimed: Mutex::default(), hasher: RandomState::new() })
     }
 
     async fn apply(&self, manifest: &Manifest, dry_run: bool) -> Result<Applied, Failure> {
         let options = WriteOptions { dry_run };
         let object = object(manifest.kind, manifest.value.clone())?;
+        if manifest.kind == Kind::Image && !dry_run {
+            if self.made_at_once(&object).await? {
+                return Ok((Outcome::Created, Vec::new()));
+            }
+            // What others have made on the short way decides, too.
+            let current = self.storage.current().await.map_err(|e| Failure::Fatal(e.to_string()))?;
+            self.registry.graph().reached(current).await;
+        }
         for _ in 0..CONFLICTS.max(RETRIES as usize) {
             let done = if manifest.restore {
                 self.registry.restore(&self.caller, object.clone(), options).await
@@ -169,6 +184,29 @@ impl Offline {
         Err(Failure::Refused(format!("it was not done {CONFLICTS} times: import it again")))
     }
 
+    /// Makes an image that is new without waiting until it is published; false where that can't be decided at once.
+    async fn made_at_once(&self, object: &Object) -> Result<bool, Failure> {
+        let name = (object.spec.name(), &object.metadata.name);
+        let (spec_name, name) = (self.hasher.hash_one(name.0), self.hasher.hash_one(name.1));
+        let first = {
+            let mut claimed = self.claimed.lock();
+            claimed.insert(spec_name) & claimed.insert(name)
+        };
+        if !first {
+            return Ok(false);
+        }
+        let draft = self.registry.draft_image(&self.caller, object);
+        let Some(write) = draft.map_err(|error| Failure::Refused(error.to_string()))? else { return Ok(false) };
+        loop {
+            match self.storage.commit(write.clone()).await {
+                Ok(_) => return Ok(true),
+                Err(CommitError::Conflict { .. }) => return Ok(false),
+                Err(CommitError::Busy(_)) => tokio::time::sleep(BUSY).await,
+                Err(error) => return Err(Failure::Fatal(error.to_string())),
+            }
+        }
+    }
+
     async fn update(
         &self,
         manifest: &Manifest,
@@ -187,6 +225,8 @@ impl Offline {
 
     /// Brings all in step that the controllers of a server would, so that its start finds nothing to do.
     pub(super) async fn settle(&self) -> Result<(), String> {
+        let current = self.storage.current().await.map_err(|e| e.to_string())?;
+        self.registry.graph().reached(current).await;
         for _ in 0..SETTLING_ROUNDS {
             let visible = self.registry.reader(&self.caller).visible;
             let at = visible.revision();

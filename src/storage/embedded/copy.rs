@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, Durability};
 
-use super::error::OpenError;
-use super::open::{DIR_MODE, NEW_FILE, exists, make_file};
-use super::tables::{LOG, Meta, Point, FORMAT, write_copy};
 use super::FILE;
 use super::backup::{Decoder, Head, Item};
+use super::error::OpenError;
+use super::open::{DIR_MODE, NEW_FILE, exists, make_file};
+use super::tables::{FORMAT, LOG, Meta, Point, write_copy};
 
 /// Bytes of rows written in one transaction.
 const BATCH_BYTES: usize = 16 << 20;
