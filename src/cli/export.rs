@@ -109,13 +109,15 @@ fn paths(args: &Args) -> Vec<String> {
         if let Some(organization) = &args.organization {
             if kind == Kind::Organization {
                 let field = query_value(&format!("metadata.name={organization}"));
-                path.push_str(&format!("&fieldSelector={field}"));
+                path.push_str("&fieldSelector=");
+                path.push_str(&field);
             } else {
                 labels.push(format!("{ORGANIZATION_LABEL}={organization}"));
             }
         }
         if !labels.is_empty() {
-            path.push_str(&format!("&labelSelector={}", query_value(&labels.join(","))));
+            path.push_str("&labelSelector=");
+            path.push_str(&query_value(&labels.join(",")));
         }
         path
     };

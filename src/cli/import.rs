@@ -77,15 +77,15 @@ struct Summary {
     stopped: Option<String>,
 }
 
-pub(super) fn run(args: Args) -> Result<(), String> {
+pub(super) fn run(args: &Args) -> Result<(), String> {
     let files = source::files(&args.paths)?;
     let started = Instant::now();
     let summary = block_on(async {
         let target = match &args.offline {
-            None => Target::Server(Api::from_kubeconfig(args.kubeconfig.as_deref())?),
+            None => Target::Server(Arc::new(Api::from_kubeconfig(args.kubeconfig.as_deref())?)),
             Some(dir) => Target::Directory(Arc::new(Offline::open(dir).await?)),
         };
-        let mut import = Import { args: &args, files: &files, target, summary: Summary::default() };
+        let mut import = Import { args, files: &files, target, summary: Summary::default() };
         import.run().await?;
         if let (Target::Directory(offline), Some(dir)) = (&import.target, &args.offline) {
             if !args.dry_run {

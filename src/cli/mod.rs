@@ -71,7 +71,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Hash { file } => hash::run(&file).map(|lines| print(&lines)).map_err(|error| error.to_string()),
         Command::Check { dir } => check::run(&dir),
         Command::Export(args) => export::run(&args),
-        Command::Import(args) => import::run(args),
+        Command::Import(args) => import::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::User { command } => user::run(command),
         Command::Token(args) => user::token(&args),

@@ -94,6 +94,9 @@ impl Graph {
         }
         snapshot.revision = state.revision;
         snapshot.floor = state.revision;
+        // What happened up to there is not known: a deletion leaves nothing in the state, and of a restored copy not even
+        // the revisions that were given out after it. Whoever comes from below lists anew.
+        snapshot.last_of_kind = [state.revision; Kind::ALL.len()];
         snapshot.sight_log = SightLog::since(state.revision);
         snapshot.at_ms = at_ms;
         let graph = Arc::new(Self {

@@ -29,6 +29,7 @@ pub(super) struct Document {
 }
 
 /// The documents of one file.
+#[expect(clippy::struct_excessive_bools, reason = "each is about something else, and any of them may go together")]
 pub(super) struct Documents<R> {
     input: R,
     number: u64,
@@ -93,7 +94,7 @@ impl<R: BufRead> Documents<R> {
             let json = self.json || buffer.get(blank) == Some(&b'{');
             let lines = buffer[..blank].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
             let skipped = if json || whole { blank } else { lines };
-            self.line += buffer[..skipped].iter().filter(|b| **b == b'\n').count() as u64;
+            self.line += line_feeds(&buffer[..skipped]);
             self.input.consume(skipped);
             if !whole || blank == 0 {
                 return Ok(());
@@ -255,7 +256,7 @@ impl<R: BufRead> Documents<R> {
                 return Ok(Ended::Broken(why.to_owned()));
             }
             let (used, ended) = cut.take(buffer, list);
-            self.line += buffer[..used].iter().filter(|b| **b == b'\n').count() as u64;
+            self.line += line_feeds(&buffer[..used]);
             self.input.consume(used);
             if let Some(ended) = ended {
                 if matches!(ended, Ended::Broken(_)) {
@@ -389,6 +390,10 @@ impl Cut {
 
 fn too_large() -> String {
     format!("it is larger than {DOCUMENT_LIMIT} bytes; a large list is read as JSON")
+}
+
+fn line_feeds(bytes: &[u8]) -> u64 {
+    bytes.split(|b| *b == b'\n').count() as u64 - 1
 }
 
 /// `---` alone or before white space.

@@ -70,7 +70,7 @@ pub(super) type Applied = (Outcome, Vec<String>);
 /// Where an import goes.
 #[derive(Clone)]
 pub(super) enum Target {
-    Server(Api),
+    Server(Arc<Api>),
     Directory(Arc<Offline>),
 }
 
@@ -235,10 +235,10 @@ impl Offline {
             // Images have no status, and their labels and owners were set when they were written.
             let kinds = ORDER.into_iter().filter(|kind| *kind != Kind::Image).rev();
             let keys: Vec<Key> = kinds.flat_map(|kind| keys(kind).map(|r| r.key.clone()).collect::<Vec<_>>()).collect();
-            let changes = futures::stream::iter(keys).map(|key| async move { self.refresh(&key).await });
-            let changed: Vec<_> = changes.buffer_unordered(SETTLING).collect().await;
-            let changed = changed.into_iter().collect::<Result<Vec<bool>, _>>().map_err(|e| e.to_string())?;
-            if !changed.contains(&true) {
+            let steps = futures::stream::iter(keys).map(|key| async move { self.refresh(&key).await });
+            let done: Vec<_> = steps.buffer_unordered(SETTLING).collect().await;
+            let done = done.into_iter().collect::<Result<Vec<bool>, _>>().map_err(|e| e.to_string())?;
+            if !done.contains(&true) {
                 break;
             }
         }
