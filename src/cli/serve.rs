@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::auth::OrganizationCreators;
@@ -12,31 +13,68 @@ use crate::server::{self, Config, Ready, log};
 /// The flags of `serve`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
+Each flag but --config is also a key of the file that --config names: examples/imagehub.toml \
+has them all. A flag comes before its variable, that before the file, that before the default.
+
 Examples:
-  imagehub serve --demo                          try it, with a sample catalogue
-  imagehub serve --data-dir /var/lib/imagehub    keep the data there
-  imagehub serve --kube-listen 0.0.0.0:8443      serve the Kubernetes API to other machines")]
+  imagehub serve --demo                         try it, with a sample catalogue
+  imagehub serve --data-dir /var/lib/imagehub   keep the data there
+  imagehub serve --kube-listen 192.0.2.7:8443   serve other machines, too
+  imagehub serve --config /etc/imagehub.toml    read the settings from a file")]
 pub(super) struct Args {
     /// Where the data, the certificates and the administrator's kubeconfig are
-    #[arg(long, env = "IMAGEHUB_DATA_DIR", value_name = "DIR", default_value = "imagehub-data")]
+    #[arg(long, env = "IMAGEHUB_DATA_DIR", value_name = "DIR", default_value = "imagehub-data", help_heading = "Data")]
     data_dir: PathBuf,
+    /// Load a sample catalogue if there is no data yet
+    #[arg(long, env = "IMAGEHUB_DEMO", value_parser = BoolishValueParser::new(), help_heading = "Data")]
+    demo: bool,
     /// Where the Kubernetes API listens, with TLS
-    #[arg(long, env = "IMAGEHUB_KUBE_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    #[arg(
+        long,
+        env = "IMAGEHUB_KUBE_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8443",
+        help_heading = "Listening"
+    )]
     kube_listen: SocketAddr,
     /// Where the gateway listens, without TLS
-    #[arg(long, env = "IMAGEHUB_HTTP_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        env = "IMAGEHUB_HTTP_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080",
+        help_heading = "Listening"
+    )]
     http_listen: SocketAddr,
-    /// Load a sample catalogue if there is no data yet
-    #[arg(long, env = "IMAGEHUB_DEMO")]
-    demo: bool,
     /// Who may make an organization, and become its manager
-    #[arg(long, env = "IMAGEHUB_CREATE_ORGANIZATIONS", value_name = "WHO", default_value = "signed-in")]
+    #[arg(
+        long,
+        env = "IMAGEHUB_CREATE_ORGANIZATIONS",
+        value_name = "WHO",
+        default_value = "signed-in",
+        help_heading = "Access"
+    )]
     create_organizations: Creators,
+    /// The file with settings, TOML; the keys are these flags
+    #[arg(long, env = "IMAGEHUB_CONFIG", value_name = "FILE", help_heading = "Operation")]
+    config: Option<PathBuf>,
     /// The most bytes of computed DataPacks that are kept in memory
-    #[arg(long, env = "IMAGEHUB_PACK_CACHE_BYTES", value_name = "BYTES", default_value_t = datapack::CACHE_BYTES)]
+    #[arg(
+        long,
+        env = "IMAGEHUB_PACK_CACHE_BYTES",
+        value_name = "BYTES",
+        default_value_t = datapack::CACHE_BYTES,
+        help_heading = "Operation"
+    )]
     pack_cache_bytes: u64,
     /// What is logged: a level, or targets with levels; `imagehub::access=info` logs each request
-    #[arg(long, env = "IMAGEHUB_LOG", value_name = "FILTER", default_value = log::DEFAULT_FILTER)]
+    #[arg(
+        long,
+        env = "IMAGEHUB_LOG",
+        value_name = "FILTER",
+        default_value = log::DEFAULT_FILTER,
+        help_heading = "Operation"
+    )]
     log: String,
 }
 
@@ -51,6 +89,9 @@ enum Creators {
 
 pub(super) fn run(args: Args) -> Result<(), String> {
     log::start(&args.log)?;
+    if let Some(file) = &args.config {
+        tracing::info!(file = %file.display(), "settings are read from a file");
+    }
     let config = Config {
         data_dir: args.data_dir,
         kube_listen: args.kube_listen,

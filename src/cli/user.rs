@@ -14,7 +14,12 @@ use crate::server::token_kubeconfig;
 /// The commands of `user`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Adds a user and writes a kubeconfig with a token for it
+    /// Add a user, and write a kubeconfig with a token for it
+    #[command(after_help = "\
+Examples:
+  imagehub user add alice
+  imagehub user add bob --group dev -o /home/bob/.kube/config
+  imagehub user add ops --group system:masters    another administrator")]
     Add {
         /// The user's name
         name: String,
@@ -27,12 +32,18 @@ pub(super) enum Command {
         #[command(flatten)]
         data: DataDir,
     },
-    /// Lists the users
+    /// List the users
     List {
         #[command(flatten)]
         data: DataDir,
     },
-    /// Removes a user: its tokens are no good from then on, and its open watches end
+    /// Remove a user and take its tokens back
+    #[command(after_help = "\
+It takes effect at once: the tokens are no good any more, and open watches end. \
+Organizations that name the user as a manager still do.
+
+Examples:
+  imagehub user remove alice")]
     Remove {
         /// The user's name
         name: String,
@@ -51,6 +62,12 @@ pub(super) struct DataDir {
 
 /// The arguments of `token`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+The user has to be there already; the token is beside those that it has. It is printed once and \
+stored as a hash only.
+
+Examples:
+  curl -H \"Authorization: Bearer $(imagehub token alice)\" ...")]
 pub(super) struct TokenArgs {
     /// The user's name
     name: String,

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+
+use super::CONCURRENCY;
 use crate::api::{API_VERSION, Kind};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::graph::{Key, Record, Visible};
-use crate::registry::{DeleteOptions, FINALIZER_FOREGROUND, FINALIZER_ORPHAN, Propagation, Registry};
+use crate::registry::{ATTEMPTS, DeleteOptions, FINALIZER_FOREGROUND, FINALIZER_ORPHAN, Propagation, Registry};
 
 /// Whether the object `name` of `kind` is there, with this uid.
 fn stands(all: &Visible, kind: &str, name: &str, uid: &str) -> bool {
@@ -31,7 +35,8 @@ fn owners(all: &Visible, record: &Record) -> Owners {
     let mut owners = Owners { solid: false, foreign: false, gone: Vec::new(), any: false };
     for reference in object.metadata.owner_references.iter().flatten() {
         owners.any = true;
-        if reference.api_version != API_VERSION {
+        let known = Kind::ALL.into_iter().any(|kind| kind.name() == reference.kind);
+        if reference.api_version != API_VERSION || !known {
             owners.foreign = true;
         } else if stands(all, &reference.kind, &reference.name, &reference.uid) {
             let kind = Kind::ALL.into_iter().find(|k| k.name() == reference.kind);
@@ -54,6 +59,18 @@ fn waits_for_dependents(record: &Record) -> bool {
 
 /// Deletes an object whose owners are all gone; lets it go on without those that are, where others stand.
 pub(super) async fn collect(registry: &Registry, key: &Key) -> Result<(), Error> {
+    let mut done = Ok(());
+    for _ in 0..ATTEMPTS {
+        done = collect_once(registry, key).await;
+        // It was written in between, perhaps only announced: decide again.
+        if !matches!(done, Err(Error::Conflict { .. })) {
+            break;
+        }
+    }
+    done
+}
+
+async fn collect_once(registry: &Registry, key: &Key) -> Result<(), Error> {
     let system = Caller::system();
     let all = registry.reader(&system).visible;
     let Some(record) = all.get(key.kind, &key.name) else { return Ok(()) };
@@ -88,39 +105,63 @@ pub(super) async fn advance(registry: &Registry, key: &Key) -> Result<(), Error>
     let all = registry.reader(&system).visible;
     let Some(record) = all.get(key.kind, &key.name) else { return Ok(()) };
     if has_finalizer(record, FINALIZER_ORPHAN) {
-        for dependent in dependents(&all, record) {
-            registry.disown(&dependent.key, record.uid()).await?;
-        }
+        let steps = dependents(&all, record).map(|dependent| {
+            async move { registry.disown(&dependent.key, record.uid()).await.map(|()| false) }.boxed()
+        });
+        each(steps.collect()).await?;
         return registry.finish(record, FINALIZER_ORPHAN).await;
     }
     if !waits_for_dependents(record) {
         return Ok(());
     }
-    let mut blocked = false;
-    for dependent in dependents(&all, record) {
-        if owners(&all, &dependent).solid {
-            registry.disown(&dependent.key, record.uid()).await?;
-            continue;
-        }
-        blocked |= dependent.owners().any(|owner| owner.uid == record.uid() && owner.blocks);
-        if waits_for_dependents(&dependent) || dependent.deleting {
-            continue;
-        }
-        let options = DeleteOptions {
-            uid: Some(dependent.uid().to_owned()),
-            propagation: Some(Propagation::Foreground),
-            ..DeleteOptions::default()
-        };
-        match registry.delete(&system, dependent.kind(), dependent.name(), &options).await {
-            Ok(_) | Err(Error::NotFound { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    if blocked { Ok(()) } else { registry.finish(record, FINALIZER_FOREGROUND).await }
+    let steps = dependents(&all, record).map(|dependent| {
+        let all = &all;
+        async move { release(registry, all, record, &dependent).await }.boxed()
+    });
+    if each(steps.collect()).await? { Ok(()) } else { registry.finish(record, FINALIZER_FOREGROUND).await }
 }
 
-fn dependents(all: &Visible, record: &Record) -> Vec<Arc<Record>> {
-    all.dependents(record.uid()).filter_map(|key| all.get(key.kind, &key.name).cloned()).collect()
+/// Does all steps, some at a time. True if one said so; an error when all are done, if there was one.
+async fn each(steps: Vec<BoxFuture<'_, Result<bool, Error>>>) -> Result<bool, Error> {
+    let mut steps = futures::stream::iter(steps).buffer_unordered(CONCURRENCY);
+    let (mut any, mut failed) = (false, None);
+    while let Some(done) = steps.next().await {
+        match done {
+            Ok(yes) => any |= yes,
+            Err(error) => failed = Some(error),
+        }
+    }
+    failed.map_or(Ok(any), Err)
+}
+
+/// Takes `dependent` away from `owner`, which waits for that: deletes it, or lets it go where others own it,
+/// too. True if the owner has to wait for it.
+async fn release(registry: &Registry, all: &Visible, owner: &Record, dependent: &Record) -> Result<bool, Error> {
+    let blocks = dependent.owners().any(|o| o.uid == owner.uid() && o.blocks);
+    if dependent.deleting {
+        return Ok(blocks);
+    }
+    // Most have one owner: no need to look for others.
+    if dependent.owners().nth(1).is_some() {
+        let others = owners(all, dependent);
+        if others.solid || others.foreign {
+            registry.disown(&dependent.key, owner.uid()).await?;
+            return Ok(false);
+        }
+    }
+    let options = DeleteOptions {
+        uid: Some(dependent.uid().to_owned()),
+        propagation: Some(Propagation::Foreground),
+        ..DeleteOptions::default()
+    };
+    match registry.delete(&Caller::system(), dependent.kind(), dependent.name(), &options).await {
+        Ok(_) | Err(Error::NotFound { .. }) => Ok(blocks),
+        Err(error) => Err(error),
+    }
+}
+
+fn dependents<'a>(all: &'a Visible, record: &'a Record) -> impl Iterator<Item = Arc<Record>> + 'a {
+    all.dependents(record.uid()).filter_map(|key| all.get(key.kind, &key.name).cloned())
 }
 
 /// The keys of those that `record` names as its owners.

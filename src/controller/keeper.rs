@@ -1,10 +1,14 @@
 //! Follows the events, works out what they touch, and brings that in step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{CONCURRENCY, cascade};
@@ -14,7 +18,7 @@ use crate::error::Error;
 use crate::graph::{Event, Key, Query, Record, Revision, Visible};
 use crate::registry::Registry;
 
-/// How long it waits after a step that failed before it does it again, at first and at most.
+/// How long a step that failed waits until it is done again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
 /// How many events are looked at before work is done.
@@ -36,47 +40,88 @@ enum Work {
 #[derive(Debug, Default)]
 struct Queue {
     urgent: BTreeSet<Work>,
-    /// Announcements of packs: one change can touch ten thousand. They yield to all else.
+    /// What was urgent when the last round began: done first, so that what comes doesn't overtake it for ever.
+    round: BTreeSet<Work>,
+    /// Announcements of packs: one change can touch ten thousand. They yield to all else, but one is always
+    /// under way.
     packs: BTreeSet<Arc<str>>,
+    /// What is under way; true where it is to be done once more.
+    under_way: BTreeMap<Work, bool>,
+    /// What failed, by when it is done again, and how long it will wait if it fails once more.
+    failed: BTreeMap<Work, (Instant, Duration)>,
+}
+
+/// Follows the events and does what they ask for.
+pub(super) struct Keeper<'a> {
+    registry: &'a Registry,
+    changes: watch::Receiver<Revision>,
+    queue: Queue,
+    cursors: [Revision; Kind::ALL.len()],
+    running: FuturesUnordered<BoxFuture<'a, (Work, Result<(), Error>)>>,
 }
 
 pub(super) async fn run(registry: &Registry) {
-    let system = Caller::system();
-    let mut changes = registry.graph().all_changes();
-    let mut queue = Queue::default();
-    let mut cursors = [Revision::default(); Kind::ALL.len()];
-    sweep(&registry.reader(&system).visible, &mut queue, &mut cursors);
-    let mut backoff = BACKOFF.0;
+    let mut keeper = Keeper::new(registry);
     loop {
-        changes.mark_unchanged();
-        follow(&registry.reader(&system).visible, &mut queue, &mut cursors);
-        let work = queue.take();
-        if work.is_empty() {
-            // The sender is the graph's, which the registry holds.
-            let _ = changes.changed().await;
-            continue;
-        }
-        let failed: Vec<Work> = futures::stream::iter(work)
-            .map(|work| async move {
-                let done = do_it(registry, &work).await;
-                match done {
-                    Ok(()) => None,
-                    Err(error) => {
-                        warn!(?work, %error, "a controller's step failed and will be done again");
-                        Some(work)
-                    }
+        keeper.start();
+        keeper.wait().await;
+    }
+}
+
+impl<'a> Keeper<'a> {
+    /// One that has all objects still to look at.
+    pub(super) fn new(registry: &'a Registry) -> Self {
+        let mut keeper = Self {
+            registry,
+            changes: registry.graph().all_changes(),
+            queue: Queue::default(),
+            cursors: Default::default(),
+            running: FuturesUnordered::new(),
+        };
+        sweep(&registry.reader(&Caller::system()).visible, &mut keeper.queue, &mut keeper.cursors);
+        keeper
+    }
+
+    /// Notes what has happened, and begins as much of what is to be done as may be under way.
+    pub(super) fn start(&mut self) {
+        self.changes.mark_unchanged();
+        let all = self.registry.reader(&Caller::system()).visible;
+        follow(&all, &mut self.queue, &mut self.cursors);
+        self.queue.retry(Instant::now());
+        while self.running.len() < CONCURRENCY
+            && let Some(work) = self.queue.take()
+        {
+            let registry = self.registry;
+            self.running.push(
+                async move {
+                    let done = do_it(registry, &work).await;
+                    (work, done)
                 }
-            })
-            .buffer_unordered(CONCURRENCY)
-            .filter_map(|failed| async move { failed })
-            .collect()
-            .await;
-        if failed.is_empty() {
-            backoff = BACKOFF.0;
-        } else {
-            queue.urgent.extend(failed);
-            tokio::time::sleep(backoff).await;
-            backoff = (backoff * 2).min(BACKOFF.1);
+                .boxed(),
+            );
+        }
+    }
+
+    /// Waits until something is done, has happened, or is to be tried again.
+    pub(super) async fn wait(&mut self) {
+        let again = self.queue.failed.values().map(|(at, _)| *at).min();
+        tokio::select! {
+            Some((work, done)) = self.running.next() => self.queue.done(work, done),
+            // The sender is the graph's, which the registry holds.
+            _ = self.changes.changed() => {}
+            () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
+        }
+    }
+
+    /// Does all that is to be done now, but for what fails.
+    #[cfg(test)]
+    pub(super) async fn settle(&mut self) {
+        loop {
+            self.start();
+            if self.running.is_empty() {
+                return;
+            }
+            self.wait().await;
         }
     }
 }
@@ -90,23 +135,77 @@ async fn do_it(registry: &Registry, work: &Work) -> Result<(), Error> {
 }
 
 impl Queue {
-    /// What is to be done next: all that is urgent, else some packs.
-    fn take(&mut self) -> Vec<Work> {
-        if !self.urgent.is_empty() {
-            return std::mem::take(&mut self.urgent).into_iter().collect();
+    /// What is to be done next: what is urgent, else a pack; and a pack where none is under way.
+    fn take(&mut self) -> Option<Work> {
+        let pack = |work: &Work| matches!(work, Work::Refresh(key) if key.kind == Kind::DataPack);
+        if (self.urgent.is_empty() && self.round.is_empty()) || !self.under_way.keys().any(pack) {
+            while let Some(name) = self.packs.pop_first() {
+                if let Some(work) = self.begin(Work::Refresh(Key { kind: Kind::DataPack, name })) {
+                    return Some(work);
+                }
+            }
         }
-        let mut work = Vec::new();
-        while work.len() < CONCURRENCY
-            && let Some(name) = self.packs.pop_first()
-        {
-            work.push(Work::Refresh(Key { kind: Kind::DataPack, name }));
+        loop {
+            if self.round.is_empty() {
+                self.round = std::mem::take(&mut self.urgent);
+            }
+            let work = self.round.pop_first()?;
+            if let Some(work) = self.begin(work) {
+                return Some(work);
+            }
         }
-        work
+    }
+
+    /// Notes that it is under way. Nothing, where it is already: then it will be done once more.
+    fn begin(&mut self, work: Work) -> Option<Work> {
+        if let Some(again) = self.under_way.get_mut(&work) {
+            *again = true;
+            return None;
+        }
+        self.under_way.insert(work.clone(), false);
+        Some(work)
+    }
+
+    fn done(&mut self, work: Work, done: Result<(), Error>) {
+        let again = self.under_way.remove(&work).unwrap_or(false);
+        match done {
+            Ok(()) => {
+                self.failed.remove(&work);
+                if again {
+                    self.add(work);
+                }
+            }
+            Err(error) => {
+                // Only this waits; the others go on.
+                let pause = self.failed.get(&work).map_or(BACKOFF.0, |(_, pause)| *pause);
+                warn!(?work, %error, ?pause, "a controller's step failed and will be done again");
+                self.failed.insert(work, (Instant::now() + pause, (pause * 2).min(BACKOFF.1)));
+            }
+        }
+    }
+
+    fn add(&mut self, work: Work) {
+        match work {
+            Work::Refresh(Key { kind: Kind::DataPack, name }) => self.packs.insert(name),
+            work => self.urgent.insert(work),
+        };
+    }
+
+    /// Takes up again what has waited long enough.
+    fn retry(&mut self, now: Instant) {
+        let due: Vec<_> = self.failed.iter().filter(|(_, (at, _))| *at <= now).map(|(work, _)| work.clone()).collect();
+        for work in due {
+            // How long it waits if it fails again is kept; that it is due is not.
+            if let Some((at, _)) = self.failed.get_mut(&work) {
+                *at = now + BACKOFF.1;
+            }
+            self.add(work);
+        }
     }
 
     fn refresh(&mut self, record: Option<&Arc<Record>>) {
         if let Some(record) = record {
-            self.urgent.insert(Work::Refresh(record.key.clone()));
+            self.add(Work::Refresh(record.key.clone()));
         }
     }
 }
@@ -165,9 +264,13 @@ fn touched(all: &Visible, event: &Event, queue: &mut Queue) {
         if new.deleting {
             queue.urgent.insert(Work::Advance(new.key.clone()));
         }
-        let owners = |record: &Record| record.owners().map(|o| o.uid.to_owned()).collect::<Vec<_>>();
-        if new.owners().next().is_some() && old.is_none_or(|old| owners(old) != owners(new)) {
-            queue.urgent.insert(Work::Collect(new.key.clone()));
+        let owners = |record: &Record| record.owners().map(|o| (o.uid.to_owned(), o.blocks)).collect::<Vec<_>>();
+        if old.is_none_or(|old| owners(old) != owners(new)) {
+            if new.owners().next().is_some() {
+                queue.urgent.insert(Work::Collect(new.key.clone()));
+            }
+            // An owner may have waited for just this one.
+            queue.urgent.extend(old.into_iter().flat_map(|old| cascade::owner_keys(old)).map(Work::Advance));
         }
     }
     let Some(either) = new.or(old) else { return };
@@ -202,8 +305,12 @@ fn touched(all: &Visible, event: &Event, queue: &mut Queue) {
         for name in all.repositories(&organization.name) {
             queue.refresh(all.repository(name));
         }
-    } else if made {
-        queue.packs.insert(Arc::clone(&either.key.name));
+    } else if let Some(new) = new {
+        // It may have been written on what was no longer so when it was stored.
+        let content = |record: &Record| record.pack().map(|pack| pack.content);
+        if old.is_none_or(|old| content(old) != content(new)) {
+            queue.packs.insert(Arc::clone(&new.key.name));
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 mod cascade;
 mod expiry;
 mod keeper;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -7,6 +7,8 @@ mod record;
 mod set;
 mod sight;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod visible;
 
 use std::sync::Arc;
@@ -94,10 +96,9 @@ impl Graph {
         }
         snapshot.revision = state.revision;
         snapshot.floor = state.revision;
-        // What happened up to there is not known: a deletion leaves nothing in the state, and of a restored copy not even
-        // the revisions that were given out after it. Whoever comes from below lists anew.
-        snapshot.last_of_kind = [state.revision; Kind::ALL.len()];
+        // Of what was deleted before, and of whom that concerned, nothing is known.
         snapshot.sight_log = SightLog::since(state.revision);
+        snapshot.last_of_kind = [state.revision; Kind::ALL.len()];
         snapshot.at_ms = at_ms;
         let graph = Arc::new(Self {
             published: watch::Sender::new(state.revision),
@@ -160,15 +161,23 @@ impl Writer {
         let commits = self.commits.next().await.ok_or(GraphError::Ended)??;
         let mut snapshot = Snapshot::clone(&self.graph.current.load());
         let mut changed = [None; Kind::ALL.len()];
+        let sight = snapshot.sight_log.newest();
         for (commit, record) in decode_all(commits)? {
             changed[commit.key.kind as usize] = Some(commit.revision);
             snapshot.apply(&commit.key, commit.revision, commit.at_ms, record, true);
         }
         let age = i64::try_from(self.window.age.as_millis()).unwrap_or(i64::MAX);
         let horizon = snapshot.at_ms.saturating_sub(age);
-        snapshot.trim(self.window.bytes, horizon);
+        let trimmed = snapshot.trim(self.window.bytes, horizon);
         let revision = snapshot.revision;
+        if snapshot.sight_log.newest() > sight {
+            // A change of sight has no event of these kinds, but their watchers must look.
+            changed[Kind::Image as usize] = Some(revision);
+            changed[Kind::Repository as usize] = Some(revision);
+        }
         self.graph.current.store(Arc::new(snapshot));
+        // Only now: whoever misses what is cut sees, when it looks again, that the floor is above it.
+        trimmed.iter().for_each(|version| version.cut());
         // First the kinds: whoever reads its own write may look at once for the event of it.
         for (sender, revision) in self.graph.changed.iter().zip(changed) {
             if let Some(revision) = revision {

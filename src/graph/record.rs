@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use crate::api::{API_VERSION, ContentHash, DataPackSpec, GoDuration, Grain, Kind, Object, Spec, split_image_name};
+use crate::api::{API_VERSION, ContentHash, DataPackSpec, GoDuration, Grain, Kind, Object, Spec};
 use crate::storage::{Key, Revision};
 
 /// The first 128 bits of a SHA-256, for telling whether computed content changed.
@@ -115,6 +115,15 @@ impl Span {
 
     fn raw(whole: &str, part: Option<&RawValue>) -> Self {
         part.map_or_else(Self::default, |raw| Self::of(whole, raw.get()))
+    }
+}
+
+impl Text {
+    fn of(whole: &str, raw: &Cow<'_, str>) -> Self {
+        match raw {
+            Cow::Borrowed(part) => Self::At(Span::of(whole, non_empty(whole, part))),
+            Cow::Owned(text) => Self::Escaped(text.as_str().into()),
+        }
     }
 }
 
@@ -240,7 +249,16 @@ pub struct Record {
     uid: Span,
     created: Span,
     labels: Box<[(Span, Span)]>,
-    owners: Box<[(Span, bool)]>,
+    owners: Box<[(Text, bool)]>,
+}
+
+/// A string of the record.
+#[derive(Debug)]
+enum Text {
+    /// As it is in the JSON.
+    At(Span),
+    /// One that is written with escapes there.
+    Escaped(Box<str>),
 }
 
 #[derive(Deserialize)]
@@ -269,8 +287,9 @@ struct Metadata<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct OwnerReference<'a> {
+    // Anything that a client says.
     #[serde(borrow)]
-    uid: &'a str,
+    uid: Cow<'a, str>,
     #[serde(default)]
     block_owner_deletion: Option<bool>,
 }
@@ -352,7 +371,7 @@ impl Record {
             owners: metadata
                 .owner_references
                 .iter()
-                .map(|o| (Span::of(text, o.uid), o.block_owner_deletion.unwrap_or(false)))
+                .map(|o| (Text::of(text, &o.uid), o.block_owner_deletion.unwrap_or(false)))
                 .collect(),
             envelope,
             json,
@@ -406,7 +425,13 @@ impl Record {
 
     /// The owner references.
     pub fn owners(&self) -> impl Iterator<Item = Owner<'_>> {
-        self.owners.iter().map(|(uid, blocks)| Owner { uid: self.text(*uid), blocks: *blocks })
+        self.owners.iter().map(|(uid, blocks)| {
+            let uid = match uid {
+                Text::At(span) => self.text(*span),
+                Text::Escaped(text) => text,
+            };
+            Owner { uid, blocks: *blocks }
+        })
     }
 
     /// The object's own JSON: no `resourceVersion`, no status.
@@ -501,6 +526,10 @@ impl Record {
 }
 
 fn write_version(out: &mut Vec<u8>, revision: Revision) {
+    // What a dry run would have made has none.
+    if revision == Revision::default() {
+        return;
+    }
     out.extend_from_slice(br#""resourceVersion":""#);
     out.extend_from_slice(revision.to_string().as_bytes());
     out.extend_from_slice(br#"","#);
@@ -530,8 +559,7 @@ impl Head {
         Ok(match kind {
             Kind::Image => {
                 let image: ImageDocument = serde_json::from_str(spec).map_err(bad)?;
-                let repository = split_image_name(&image.name)
-                    .map_or(&*image.name, |(organization, repo, _)| &image.name[..organization.len() + 1 + repo.len()]);
+                let repository = super::snapshot::repository_of(&image.name);
                 let detail = &image.detail;
                 let span = |raw| Span::raw(text, raw);
                 Self::Image(Box::new(ImageHead {

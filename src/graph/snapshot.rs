@@ -7,6 +7,7 @@
 
 use std::cmp::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use imbl::{HashMap, OrdMap, OrdSet, Vector};
 use parking_lot::Mutex;
@@ -15,7 +16,7 @@ use super::event::Event;
 use super::record::{Record, organization_of};
 use super::set::Set;
 use super::sight::{Change, SightLog};
-use crate::api::{Grain, Kind, version_order};
+use crate::api::{Grain, Kind, split_image_name, version_order};
 use crate::storage::{Key, Revision};
 
 /// An object, or its absence, from one revision on; behind it what it was before.
@@ -39,6 +40,12 @@ impl Version {
             version = older;
         }
         Some(version)
+    }
+
+    /// Lets go of what was before.
+    pub(super) fn cut(&self) {
+        // Dropped outside of the lock.
+        let _older = self.older.lock().take();
     }
 }
 
@@ -157,6 +164,8 @@ pub struct Snapshot {
     pub(super) floor: Revision,
     pub(super) log: Vector<Arc<Event>>,
     pub(super) log_bytes: usize,
+    /// How many bytes of encodings the events of the log keep.
+    encoded_bytes: Arc<AtomicUsize>,
     pub(super) sight_log: SightLog,
     /// The last commit of each kind.
     pub(super) last_of_kind: [Revision; Kind::ALL.len()],
@@ -271,9 +280,7 @@ impl Snapshot {
                 table.index_label(label, value, &name);
             }
         }
-        if !with_event && let Some(old) = &old {
-            table.unindex_labels(old, &name);
-        }
+        debug_assert!(with_event || old.is_none(), "a state has each key once");
 
         self.index_dependents(key, old.as_deref(), new.as_deref());
         match key.kind {
@@ -284,7 +291,18 @@ impl Snapshot {
         }
         if with_event {
             let previous = std::mem::replace(&mut self.last_of_kind[key.kind as usize], revision);
-            let event = Event::new(revision, self.at_ms, Key { kind: key.kind, name }, previous, old, version);
+            let image = version.record.as_ref().or(old.as_ref()).and_then(|record| record.image());
+            let event = Event {
+                revision,
+                at_ms: self.at_ms,
+                key: Key { kind: key.kind, name },
+                previous,
+                hidden: image.is_some_and(|image| self.hidden(&image.repository)),
+                old,
+                version,
+                encoded: Default::default(),
+                kept: Arc::clone(&self.encoded_bytes),
+            };
             self.log_bytes += event.weight();
             self.log.push_back(Arc::new(event));
         } else {
@@ -294,8 +312,11 @@ impl Snapshot {
     }
 
     /// Drops the oldest events while there are more bytes of them than `budget`, or they are older than
-    /// `horizon_ms`, and with them the versions that only they kept.
-    pub(super) fn trim(&mut self, budget: usize, horizon_ms: i64) {
+    /// `horizon_ms`. What is before the versions that it answers with is to be cut, once no reader can begin
+    /// below the new floor any more.
+    #[must_use]
+    pub(super) fn trim(&mut self, budget: usize, horizon_ms: i64) -> Vec<Arc<Version>> {
+        let mut trimmed = Vec::new();
         while let Some(event) = self.log.front()
             && (self.log_bytes > budget || event.at_ms < horizon_ms)
         {
@@ -303,18 +324,19 @@ impl Snapshot {
             self.log.pop_front();
             self.log_bytes -= event.weight();
             self.floor = event.revision;
-            *event.version.older.lock() = None;
             let table = &mut self.tables[event.key.kind as usize];
             let newest = table.by_name.get(&event.key.name).cloned();
             if let Some(old) = &event.old {
-                table.unindex_labels(old, &event.key.name);
+                table.unindex_labels(old, event.new_record(), &event.key.name, event.revision);
             }
             if newest.is_some_and(|v| v.revision == event.revision && v.record.is_none()) {
                 table.by_name.remove(&event.key.name);
                 table.ordered.remove(&event.key.name);
             }
+            trimmed.push(Arc::clone(&event.version));
         }
         self.sight_log.trim(self.floor);
+        trimmed
     }
 
     /// Shares the strings that many records have.
@@ -504,15 +526,11 @@ impl Snapshot {
             let had = entry.managers();
             entry.claims.replace(key, now);
             let has = entry.managers();
-            let repositories = entry.repositories.clone();
             let came_or_went = had.iter().filter(|m| !has.contains(m)).chain(has.iter().filter(|m| !had.contains(m)));
             let changed: Vec<Arc<str>> = came_or_went.map(|manager| Arc::from(&**manager)).collect();
-            if !changed.is_empty() && repositories.iter().any(|repository| self.hidden(repository)) {
-                for manager in changed {
-                    self.sight_log.push(self.revision, Change::Manager(manager));
-                }
+            for manager in changed {
+                self.sight_log.push(self.revision, Change::Manager(manager));
             }
-            let Some(entry) = self.organizations.get(&name) else { continue };
             if entry.claims.is_empty() && entry.repositories.is_empty() {
                 self.organizations.remove(&name);
             }
@@ -576,13 +594,15 @@ impl Table {
         }
     }
 
-    /// Takes out those labels of `old` that no version has that is still kept.
-    fn unindex_labels(&mut self, old: &Record, name: &Arc<str>) {
+    /// Takes out those labels of `old`, which `new` replaced at `revision`, that no version from there on has.
+    fn unindex_labels(&mut self, old: &Record, new: Option<&Arc<Record>>, name: &Arc<str>, revision: Revision) {
+        // What the next version has, too, is not gone: so nearly always there is nothing to do.
+        let has = |record: &Record, label: &str, value: &str| record.label(label) == Some(value);
+        let mut gone: Vec<_> = old.labels().filter(|(l, v)| !new.is_some_and(|new| has(new, l, v))).collect();
         let mut version = self.by_name.get(name).cloned();
-        let mut gone: Vec<_> = old.labels().collect();
-        while let Some(kept) = version.take().filter(|_| !gone.is_empty()) {
+        while let Some(kept) = version.take().filter(|v| v.revision > revision && !gone.is_empty()) {
             if let Some(record) = &kept.record {
-                gone.retain(|(label, value)| record.label(label) != Some(value));
+                gone.retain(|(label, value)| !has(record, label, value));
             }
             version.clone_from(&kept.older.lock());
         }
@@ -600,10 +620,10 @@ impl Table {
     }
 }
 
-/// org/repo of org/repo:tag.
+/// org/repo of org/repo:tag; the whole of what has no such form, as old data may.
 #[must_use]
 pub(super) fn repository_of(image: &str) -> &str {
-    image.rsplit_once(':').map_or(image, |(repository, _)| repository)
+    split_image_name(image).map_or(image, |(organization, repo, _)| &image[..organization.len() + 1 + repo.len()])
 }
 
 /// Whether a repository's status says the same of two versions of one image.

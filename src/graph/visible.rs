@@ -138,9 +138,22 @@ impl Visible {
             return true;
         }
         if let Some(image) = record.image() {
+            // A build that is wrong on purpose: the table of sight must refuse it.
+            if cfg!(feature = "broken-sight-check") {
+                return true;
+            }
             return !self.hides(&image.repository);
         }
         record.repository().is_none_or(|r| !r.private || self.manages(r.organization()))
+    }
+
+    /// Whether the caller is told of `record`, the old or the new object of `event`.
+    #[must_use]
+    pub fn sees_in(&self, event: &Event, record: &Record) -> bool {
+        match record.image() {
+            Some(image) => !event.hidden || self.manages(organization_of(&image.repository)),
+            None => self.sees(record),
+        }
     }
 
     /// The object now.
@@ -292,8 +305,8 @@ impl Visible {
         })
     }
 
-    /// The events of `kind` after `after`, in order, found among the next `limit` events of all kinds, and
-    /// the revision up to which they are all; `None` where the window no longer has them.
+    /// The events of `kind` after `after`, in order, `limit` at most, and the revision up to which they are
+    /// all; `None` where the window no longer has them.
     #[must_use]
     pub fn events(&self, kind: Kind, after: Revision, limit: usize) -> Option<(Vec<Arc<Event>>, Revision)> {
         let last = self.snapshot.last_of_kind[kind as usize];

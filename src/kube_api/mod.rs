@@ -11,6 +11,10 @@ mod router;
 mod table;
 mod transfer;
 mod watch;
+mod websocket;
+
+#[cfg(test)]
+mod tests;
 
 pub use body::BODY_LIMIT;
 pub use resource::Labels;

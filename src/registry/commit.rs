@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{OBJECT_LIMIT, Registry};
+use super::{OBJECT_LIMIT, Registry, SERVERS_SHARE};
 use crate::api::Object;
 use crate::error::Error;
 use crate::graph::{Envelope, Key, Record, Revision, encode};
@@ -33,9 +33,11 @@ impl Registry {
         envelope: &Envelope,
         object: &Object,
     ) -> Result<Arc<Record>, Failed> {
-        let stored = encode_within_limit(envelope, object)?;
-        let revision = self.commit(key.clone(), expect, Some(stored.clone())).await?;
-        decode(key, revision, &stored).map_err(Failed::Error)
+        let stored = encode_within(envelope, object, OBJECT_LIMIT + SERVERS_SHARE)?;
+        // What can't be read again must never be stored: nobody could start from it.
+        let mut record = decode(key.clone(), Revision::default(), &stored)?;
+        record.revision = self.commit(key, expect, Some(stored)).await?;
+        Ok(Arc::new(record))
     }
 
     /// Takes an object out, and returns when everyone sees that it is gone.
@@ -51,12 +53,12 @@ impl Registry {
             }
             Err(CommitError::Conflict { current }) => {
                 // What came first may be committed and not yet published: without it the next decision
-                // would be the same.
-                if let Some(current) = current {
-                    self.graph.reached(current).await;
-                } else {
-                    tokio::task::yield_now().await;
-                }
+                // would be the same. A deletion has left no revision of its own to wait for.
+                let first = match current {
+                    Some(current) => current,
+                    None => self.storage.current().await.map_err(Error::internal)?,
+                };
+                self.graph.reached(first).await;
                 Err(Failed::Overtaken)
             }
             Err(error @ CommitError::Busy(_)) => Err(Failed::Error(Error::TooManyRequests(error.to_string()))),
@@ -68,33 +70,34 @@ impl Registry {
     }
 }
 
-/// What `object` would be, were it stored: for dry runs.
+/// What `object` would be, were it stored: for dry runs, and to check what a client wants stored.
 pub(super) fn as_if_stored(
     key: Key,
     revision: Revision,
     envelope: &Envelope,
     object: &Object,
 ) -> Result<Arc<Record>, Error> {
-    let stored = match encode_within_limit(envelope, object) {
-        Ok(stored) => stored,
-        Err(Failed::Error(error)) => return Err(error),
-        Err(Failed::Overtaken) => return Err(super::modified(&key)),
-    };
-    decode(key, revision, &stored)
+    let stored = encode_within(envelope, object, OBJECT_LIMIT)?;
+    decode(key, revision, &stored).map(Arc::new)
 }
 
-fn encode_within_limit(envelope: &Envelope, object: &Object) -> Result<Bytes, Failed> {
+/// Whether an object that is to be made is small enough to be stored.
+pub(super) fn check_size(object: &Object) -> Result<(), Error> {
+    encode_within(&Envelope::default(), object, OBJECT_LIMIT).map(|_| ())
+}
+
+fn encode_within(envelope: &Envelope, object: &Object, limit: usize) -> Result<Bytes, Error> {
     let stored = encode(envelope, object);
-    if stored.len() > OBJECT_LIMIT {
-        return Err(Failed::Error(Error::TooLarge(format!(
+    if stored.len() > limit {
+        return Err(Error::TooLarge(format!(
             "the object is {} bytes large, and {OBJECT_LIMIT} is the most that is stored: shorten its docs, annotations \
              or lists",
             stored.len()
-        ))));
+        )));
     }
     Ok(stored)
 }
 
-fn decode(key: Key, revision: Revision, stored: &Bytes) -> Result<Arc<Record>, Error> {
-    Record::decode(key, revision, stored).map(Arc::new).map_err(Error::internal)
+fn decode(key: Key, revision: Revision, stored: &Bytes) -> Result<Record, Error> {
+    Record::decode(key, revision, stored).map_err(Error::internal)
 }

@@ -1,12 +1,13 @@
 //! Making an object.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use rand::RngExt as _;
 use uuid::Uuid;
 
-use super::commit::{Failed, as_if_stored};
+use super::commit::{Failed, as_if_stored, check_size};
 use super::derive::{complete_managers, derive};
 use super::{ATTEMPTS, Registry, WriteOptions, Written, modified};
 use crate::api::{
@@ -77,6 +78,7 @@ impl Registry {
         metadata.uid = Some(Uuid::new_v4().to_string());
         metadata.creation_timestamp = Some(Time(self.now()));
         metadata.generation = Some(1);
+        drop_empty(metadata);
         default_spec(&mut object.spec);
         if let Spec::Organization(spec) = &mut object.spec {
             if spec.creator.as_deref().is_none_or(str::is_empty) || !caller.is_administrator() {
@@ -143,11 +145,17 @@ impl Registry {
 
     async fn create_named(&self, caller: &Caller, object: Object, options: WriteOptions) -> Result<Written, Error> {
         check(&object)?;
-        Self::refuse_if_taken(&self.reader_for(Sight::Everything).visible, &object)?;
+        let everything = self.reader_for(Sight::Everything).visible;
+        Self::refuse_if_taken(&everything, &object)?;
+        // What can't be stored must be known before its owners are made for it.
+        let mut draft = object.clone();
+        derive(&everything, &mut draft);
+        check_size(&draft)?;
+        drop(everything);
         for _ in 0..ATTEMPTS {
             self.ensure_owners(caller, &object.spec, options.dry_run).await?;
             let record = self.insert(caller, object.clone(), options).await?;
-            if options.dry_run || self.owner_stands(&record).await? {
+            if options.dry_run || self.owner_stands(caller, &record, true).await? {
                 return Ok(Written { reader: self.reader(caller), record, created: true, warnings: Vec::new() });
             }
         }
@@ -181,7 +189,7 @@ impl Registry {
             if options.dry_run {
                 return Ok(draft);
             }
-            envelope.announced = self.reader_for(Sight::Public).digest(&draft);
+            envelope.announced = self.announcement(&draft);
             match self.store(key.clone(), Expect::Absent, &envelope, &object).await {
                 Ok(record) => return Ok(record),
                 Err(Failed::Overtaken) => {}
@@ -230,6 +238,21 @@ fn named_by_spec(object: &Object) -> bool {
     matches!(object.spec, Spec::DataPack(_))
         && object.metadata.name.is_none()
         && object.metadata.generate_name.is_none()
+}
+
+/// The stored form has no empty lists and maps, so that what is equal is equal in bytes.
+pub(super) fn drop_empty(metadata: &mut ObjectMeta) {
+    for map in [&mut metadata.labels, &mut metadata.annotations] {
+        if map.as_ref().is_some_and(BTreeMap::is_empty) {
+            *map = None;
+        }
+    }
+    if metadata.finalizers.as_ref().is_some_and(Vec::is_empty) {
+        metadata.finalizers = None;
+    }
+    if metadata.owner_references.as_ref().is_some_and(Vec::is_empty) {
+        metadata.owner_references = None;
+    }
 }
 
 /// All that can be checked without a snapshot.

@@ -16,6 +16,10 @@ mod read;
 mod refresh;
 mod restore;
 mod status;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod update;
 mod watch;
 
@@ -29,7 +33,7 @@ use crate::auth::{Attributes, Caller, OrganizationCreators, Verb, authorize};
 use crate::clock::SharedClock;
 use crate::datapack::Packs;
 use crate::error::Error;
-use crate::graph::{Graph, Key, Record, Revision, Sight};
+use crate::graph::{Digest, Graph, Key, Record, Revision, Sight};
 use crate::storage::Storage;
 
 pub use backup::Backup;
@@ -47,6 +51,10 @@ pub const ATTEMPTS: usize = 16;
 /// The largest object that is stored, in bytes of its JSON.
 pub const OBJECT_LIMIT: usize = 1024 * 1024;
 
+/// What the server may add to an object of that size, in bytes: labels, owners, the mark of a deletion, what was
+/// announced. Were it not for this, what is as large as allowed could never be deleted.
+const SERVERS_SHARE: usize = 16 * 1024;
+
 /// How long a read waits for a version that isn't reached yet.
 pub const VERSION_WAIT: Duration = Duration::from_secs(3);
 
@@ -58,6 +66,9 @@ const STRIPES: usize = 256;
 pub struct WriteOptions {
     /// All is checked and the answer given, but nothing is stored.
     pub dry_run: bool,
+    /// The whole manifest is applied again, by a client that works out the difference itself: what it leaves
+    /// empty of an image's docs, icon, description and keywords stays what it was.
+    pub reapplies: bool,
 }
 
 /// What a write answers.
@@ -131,6 +142,14 @@ impl Registry {
     #[must_use]
     pub fn reader(&self, caller: &Caller) -> Reader {
         self.reader_for(caller.sight())
+    }
+
+    /// What watchers are told of the computed status of `draft` once it is stored, so that its own event
+    /// is the announcement, too.
+    fn announcement(&self, draft: &Record) -> Option<Digest> {
+        // A repository that becomes public shows its tags only when it is stored.
+        let public = draft.repository().is_some_and(|repository| !repository.private);
+        self.reader_for(if public { Sight::Everything } else { Sight::Public }).digest(draft)
     }
 
     fn reader_for(&self, sight: Sight) -> Reader {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::commit::Failed;
 use super::create::check;
 use super::derive::owner_name;
 use super::{Registry, WriteOptions};
@@ -25,16 +26,16 @@ impl Registry {
         for object in missing {
             match self.insert(caller, object, WriteOptions::default()).await {
                 // Somebody else was quicker.
-                Ok(_) | Err(Error::AlreadyExists { .. }) => {}
-                Err(Error::Invalid { .. }) if self.missing_now(caller, spec)? => {}
+                Ok(_) => {}
+                Err(Error::AlreadyExists { .. } | Error::Invalid { .. }) if self.has_owners(caller, spec)? => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    /// Whether somebody else has made, under another `metadata.name`, what this request was about to.
-    fn missing_now(&self, caller: &Caller, spec: &Spec) -> Result<bool, Error> {
+    /// Whether somebody else has made, under whatever `metadata.name`, what this request was about to.
+    fn has_owners(&self, caller: &Caller, spec: &Spec) -> Result<bool, Error> {
         let everything = self.reader_for(Sight::Everything).visible;
         Ok(self.missing_owners(caller, &everything, spec)?.is_empty())
     }
@@ -53,7 +54,14 @@ impl Registry {
             match found {
                 Some(record) if record.deleting => return Err(terminating(kind, name, record)),
                 Some(_) => {}
-                None => missing.push(self.new_owner(caller, owner_kind, owner_full)?),
+                None => {
+                    let object = self.new_owner(caller, owner_kind, owner_full)?;
+                    let its_name = object.metadata.name.as_deref().unwrap_or_default();
+                    if let Some(holder) = everything.get(owner_kind, its_name) {
+                        return Err(squatted(kind, name, owner_full, holder));
+                    }
+                    missing.push(object);
+                }
             }
             owner = owner_name(owner_kind, owner_full);
         }
@@ -92,7 +100,11 @@ impl Registry {
     /// Whether the owner that `record` was stored with is still the one that stands, made anew where it
     /// went in between: the garbage collector must not eat what is about to be acknowledged. False when it
     /// has done so already.
-    pub(super) async fn owner_stands(&self, record: &Arc<Record>) -> Result<bool, Error> {
+    ///
+    /// # Errors
+    /// What making the owner anew says; for what was just made, Conflict where its owner's deletion has begun in
+    /// between: then it is taken out again.
+    pub(super) async fn owner_stands(&self, caller: &Caller, record: &Arc<Record>, made: bool) -> Result<bool, Error> {
         let object = record.object();
         let Some((kind, full)) = object.spec.name().and_then(|name| owner_name(record.kind(), name)) else {
             return Ok(true);
@@ -105,14 +117,40 @@ impl Registry {
         if let Some(owner) = owner
             && record.owners().any(|o| o.uid == owner.uid())
         {
+            if made
+                && owner.deleting
+                && let Ok(_) | Err(Failed::Error(_)) = self.take_out(record.key.clone(), record.revision).await
+            {
+                return Err(terminating(record.kind(), record.name(), owner));
+            }
+            // Where it was overtaken somebody has seen it: it is there, and goes with its owner.
             return Ok(true);
         }
         if everything.get(record.kind(), record.name()).is_none() {
             return Ok(false);
         }
-        self.ensure_owners(&Caller::system(), &object.spec, false).await?;
+        self.ensure_owners(caller, &object.spec, false).await?;
         self.refresh(&record.key).await?;
         Ok(self.reader_for(Sight::Everything).visible.get(record.kind(), record.name()).is_some())
+    }
+}
+
+/// Another object has the `metadata.name` that follows from the owner's full name.
+fn squatted(kind: Kind, name: &str, owner: &str, holder: &Record) -> Error {
+    let has = match (holder.repository(), holder.organization()) {
+        (Some(repository), _) => &*repository.name,
+        (_, Some(organization)) => &*organization.name,
+        _ => "",
+    };
+    Error::Conflict {
+        kind,
+        name: name.to_owned(),
+        message: format!(
+            "its {} {owner} can't be made: {:?}, which would be its metadata.name, is that of {has}; make {owner} under \
+             another metadata.name first",
+            holder.kind().singular(),
+            holder.name()
+        ),
     }
 }
 

@@ -12,7 +12,7 @@ impl Registry {
     /// where one of them differs. True if it did.
     ///
     /// # Errors
-    /// What the storage says. That the object is gone, or changes at the same time, is no error.
+    /// What the storage says, or a conflict, which is to be tried again. That the object is gone is no error.
     pub async fn refresh(&self, key: &Key) -> Result<bool, Error> {
         for _ in 0..super::ATTEMPTS {
             let everything = self.reader_for(Sight::Everything).visible;
@@ -33,7 +33,7 @@ impl Registry {
                 Err(Failed::Error(error)) => return Err(error),
             }
         }
-        Ok(false)
+        Err(super::modified(key))
     }
 
     /// Takes the reference to an owner out of an object: its owner's deletion orphans it.

@@ -8,11 +8,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::commit::{Failed, as_if_stored};
+use super::commit::Failed;
 use super::create::check;
 use super::derive::{complete_managers, derive, owner_name};
 use super::list::{List, ListOptions};
-use super::{ATTEMPTS, OBJECT_LIMIT, Registry, WriteOptions, Written, modified};
+use super::{ATTEMPTS, OBJECT_LIMIT, Registry, SERVERS_SHARE, WriteOptions, Written, modified};
 use crate::api::{
     Kind, ORGANIZATION_LABEL, Object, REPOSITORY_LABEL, Spec, TAG_LABEL, default_spec, validate_metadata,
     validate_spec, validate_update,
@@ -171,11 +171,7 @@ impl Registry {
                 |record, created, warnings| Ok(Written { reader: self.reader(caller), record, created, warnings });
             let revision = known.as_ref().map(|known| known.revision);
             // What can't be read must not get as far as the store.
-            let draft = as_if_stored(key.clone(), revision.unwrap_or_default(), &envelope, &object);
-            let draft = draft.map_err(|error| match error {
-                Error::Internal(cause) => Error::BadRequest(format!("the object can't be stored: {cause}")),
-                error => error,
-            })?;
+            let draft = draft(key.clone(), revision.unwrap_or_default(), &envelope, &object)?;
             if let Some(known) = known.filter(|known| known.envelope == envelope && known.json() == draft.json()) {
                 return done(known, false, warnings);
             }
@@ -198,7 +194,7 @@ impl Registry {
             match self.store(key.clone(), expect, &envelope, &object).await {
                 Ok(record) => {
                     let stands = !owned || self.has_owner(&record) || record.deleting;
-                    if stands || self.owner_stands(&record).await? {
+                    if stands || self.owner_stands(caller, &record, false).await? {
                         // Of two at the same time the later one sees the other.
                         let everything = self.reader_for(Sight::Everything).visible;
                         warnings.extend(other_claims(&everything, &record));
@@ -250,6 +246,7 @@ impl Registry {
         derive(&everything, &mut object);
         make_what_is_not_said(self.now(), &mut object.metadata);
         let stored = encode(&Envelope { creator, ..Envelope::default() }, &object);
+        // Whoever has to decide says what is wrong with it.
         if stored.len() > OBJECT_LIMIT || Record::decode(key.clone(), Revision::default(), &stored).is_err() {
             return Ok(None);
         }
@@ -289,6 +286,21 @@ impl Registry {
         };
         owner.is_some_and(|owner| record.owners().any(|reference| reference.uid == owner.uid()))
     }
+}
+
+/// What the object would be as a record. What can't be read must not get as far as the store.
+fn draft(key: Key, revision: Revision, envelope: &Envelope, object: &Object) -> Result<Arc<Record>, Error> {
+    // What an export has was stored, with the server's share.
+    const LIMIT: usize = OBJECT_LIMIT + SERVERS_SHARE;
+    let stored = encode(envelope, object);
+    if stored.len() > LIMIT {
+        let long = stored.len();
+        return Err(Error::TooLarge(format!(
+            "the object is {long} bytes large, and {LIMIT} is the most that is stored"
+        )));
+    }
+    let read = Record::decode(key, revision, &stored);
+    read.map(Arc::new).map_err(|damaged| Error::BadRequest(format!("the object can't be stored: {damaged}")))
 }
 
 /// Sets what follows from the object alone.

@@ -259,8 +259,9 @@ impl Watch {
     /// How this watcher sees an event: an object that comes to match its selectors is ADDED, one that no
     /// longer does is DELETED.
     fn seen_as(&self, visible: &Visible, event: &Event) -> Option<EventType> {
-        let matches =
-            |record: &Arc<Record>| selects(&self.options.labels, &self.options.fields, record) && visible.sees(record);
+        let matches = |record: &Arc<Record>| {
+            selects(&self.options.labels, &self.options.fields, record) && visible.sees_in(event, record)
+        };
         match (event.old.as_ref().is_some_and(matches), event.new_record().is_some_and(matches)) {
             (false, true) => Some(EventType::Added),
             (true, true) => Some(EventType::Modified),
@@ -275,7 +276,16 @@ impl Watch {
         self.options.labels.is_empty() && self.options.fields.is_empty()
     }
 
-    fn bookmark(&self) -> (Reader, Vec<WatchItem>) {
-        (self.reader(), vec![WatchItem::Bookmark(self.cursor, false)])
+    fn bookmark(&mut self) -> (Reader, Vec<WatchItem>) {
+        let reader = self.reader();
+        // Where nothing of the kind has happened since, the watcher has come as far as the store has.
+        let all_seen = check(&reader.visible, self.kind, self.cursor).is_none();
+        if all_seen
+            && let Some((events, reached)) = reader.visible.events(self.kind, self.cursor, 1)
+            && events.is_empty()
+        {
+            self.cursor = reached;
+        }
+        (reader, vec![WatchItem::Bookmark(self.cursor, false)])
     }
 }

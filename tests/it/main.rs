@@ -6,9 +6,16 @@
     reason = "manifests and command lines are written where they are handed over"
 )]
 
+mod abuse;
+mod access;
+mod documents;
 mod harness;
 mod history;
 mod kubectl;
 mod layers;
+mod operation;
 mod pack;
+mod settings;
+mod sight;
 mod transfer;
+mod week;

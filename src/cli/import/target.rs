@@ -148,7 +148,7 @@ impl Offline {
     }
 
     async fn apply(&self, manifest: &Manifest, dry_run: bool) -> Result<Applied, Failure> {
-        let options = WriteOptions { dry_run };
+        let options = WriteOptions { dry_run, ..WriteOptions::default() };
         let object = object(manifest.kind, manifest.value.clone())?;
         if manifest.kind == Kind::Image && !dry_run {
             if self.made_at_once(&object).await? {

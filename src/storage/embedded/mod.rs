@@ -47,6 +47,7 @@ pub use copy::{CopyError, CopyWriter};
 pub use error::OpenError;
 pub use published::{TAIL_BYTES, TAIL_COMMITS, WATCH_BATCH};
 pub use queue::{BATCH_BYTES, BATCH_WRITES, QUEUE_BYTES, QUEUE_WRITES};
+pub use shared::expects_panics;
 pub use tables::RESTORED_STEP;
 
 use super::{Commit, CommitError, Identity, Key, ReadError, Revision, State, Storage, Write};

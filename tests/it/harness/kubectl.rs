@@ -59,12 +59,17 @@ pub struct Output {
 impl Kubectl {
     /// kubectl with the configuration at `kubeconfig`.
     pub fn new(kubeconfig: &Path) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        Self { program: Self::find(), kubeconfig: kubeconfig.to_owned(), home }
+    }
+
+    /// The program: that of `KUBECTL` or `KUBEBUILDER_ASSETS`.
+    pub fn find() -> PathBuf {
         let assets = || path_from("KUBEBUILDER_ASSETS").map(|d| d.join("kubectl"));
         let program = path_from("KUBECTL").or_else(assets);
         let program = program.expect("no kubectl: run make test, or set KUBECTL");
         assert!(program.is_file(), "{} is no file: run make test, or set KUBECTL", program.display());
-        let home = tempfile::tempdir().expect("a temporary directory");
-        Self { program, kubeconfig: kubeconfig.to_owned(), home }
+        program
     }
 
     /// Runs a command to its end, whatever that is.

@@ -1,0 +1,257 @@
+//! Snapshots, fed commits by hand.
+
+mod model;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::{FieldSelector, LabelSelector, Object, Spec};
+
+/// A graph to which a test commits, and the revisions that it gives out.
+struct Feed {
+    graph: Arc<Graph>,
+    writer: Writer,
+    sender: futures::channel::mpsc::UnboundedSender<Result<Vec<Commit>, ReadError>>,
+    revision: u64,
+    at_ms: i64,
+}
+
+impl Feed {
+    fn new(window: Window) -> Self {
+        let graph = Arc::new(Graph {
+            current: ArcSwap::default(),
+            published: watch::Sender::new(Revision(0)),
+            changed: std::array::from_fn(|_| watch::Sender::new(Revision(0))),
+        });
+        let (sender, receiver) = futures::channel::mpsc::unbounded();
+        let writer = Writer { graph: Arc::clone(&graph), window, commits: receiver.boxed() };
+        Self { graph, writer, sender, revision: 0, at_ms: 0 }
+    }
+
+    /// One whose window holds what the test commits.
+    fn wide() -> Self {
+        Self::new(Window { age: Duration::from_hours(1), bytes: usize::MAX })
+    }
+
+    fn commit(&mut self, key: Key, value: Option<bytes::Bytes>) -> Revision {
+        self.revision += 1;
+        self.at_ms += 1000;
+        let commit = Commit { revision: Revision(self.revision), at_ms: self.at_ms, key, value };
+        self.sender.unbounded_send(Ok(vec![commit])).unwrap();
+        futures::executor::block_on(self.writer.step()).unwrap();
+        Revision(self.revision)
+    }
+
+    fn put(&mut self, kind: Kind, metadata: Value, spec: Value) -> Revision {
+        let (key, bytes) = stored(kind, metadata, spec);
+        self.commit(key, Some(bytes))
+    }
+
+    fn delete(&mut self, kind: Kind, name: &str) -> Revision {
+        self.commit(Key::new(kind, name), None)
+    }
+
+    fn see(&self, sight: Sight) -> Visible {
+        self.graph.visible(sight)
+    }
+}
+
+fn stored(kind: Kind, metadata: Value, spec: Value) -> (Key, bytes::Bytes) {
+    let spec = Spec::from_value(kind, spec).unwrap();
+    let object = Object { metadata: serde_json::from_value(metadata).unwrap(), spec };
+    let key = Key::new(kind, object.metadata.name.clone().unwrap());
+    (key, encode(&Envelope::default(), &object))
+}
+
+fn metadata(name: &str, uid: &str) -> Value {
+    json!({ "name": name, "uid": uid, "creationTimestamp": "2024-01-01T00:00:00Z" })
+}
+
+fn image(feed: &mut Feed, name: &str, full: &str) -> Revision {
+    feed.put(Kind::Image, metadata(name, name), json!({ "name": full }))
+}
+
+fn repository(feed: &mut Feed, name: &str, full: &str, private: bool) -> Revision {
+    feed.put(Kind::Repository, metadata(name, name), json!({ "name": full, "isPrivate": private }))
+}
+
+fn names(visible: &Visible, kind: Kind, at: Revision) -> Vec<String> {
+    let (labels, fields) = (LabelSelector::default(), FieldSelector::default());
+    let query = Query { kind, after: None, at, labels: &labels, fields: &fields };
+    visible.list(query).map(|r| r.name().to_owned()).collect()
+}
+
+#[test]
+fn a_list_at_a_revision_of_the_window_is_what_was_there_then() {
+    let mut feed = Feed::wide();
+    let one = image(&mut feed, "a", "o/r:1");
+    let two = image(&mut feed, "b", "o/r:2");
+    let three = feed.delete(Kind::Image, "a");
+    let all = feed.see(Sight::Everything);
+    assert_eq!(names(&all, Kind::Image, one), ["a"]);
+    assert_eq!(names(&all, Kind::Image, two), ["a", "b"]);
+    assert_eq!(names(&all, Kind::Image, three), ["b"]);
+}
+
+#[test]
+fn the_window_forgets_by_age_and_by_bytes_and_says_so() {
+    let windows = [
+        Window { age: Duration::from_secs(2), bytes: usize::MAX },
+        Window { age: Duration::from_hours(1), bytes: 2000 },
+    ];
+    for window in windows {
+        let mut feed = Feed::new(window);
+        for i in 0..20 {
+            image(&mut feed, "a", "o/r:1");
+            image(&mut feed, &format!("b{i}"), &format!("o/s:{i}"));
+            feed.delete(Kind::Image, &format!("b{i}"));
+        }
+        let all = feed.see(Sight::Everything);
+        assert!(all.floor() > Revision(50), "{window:?}");
+        assert!(all.window_size().0 < 8, "{window:?}");
+        assert!(all.events(Kind::Image, Revision(1), 10).is_none());
+        assert_eq!(names(&all, Kind::Image, all.floor()).first().map(String::as_str), Some("a"));
+    }
+}
+
+#[test]
+fn a_quiet_kinds_watcher_has_missed_nothing_however_far_the_window_has_moved() {
+    let mut feed = Feed::new(Window { age: Duration::from_secs(2), bytes: usize::MAX });
+    let pack = |feed: &mut Feed| feed.put(Kind::DataPack, metadata("p", "p"), json!({ "names": [] }));
+    let seen = pack(&mut feed);
+    for _ in 0..20 {
+        image(&mut feed, "a", "o/r:1");
+    }
+    assert!(feed.see(Sight::Everything).floor() > seen);
+    let (events, reached) = feed.see(Sight::Everything).events(Kind::DataPack, seen, 10).unwrap();
+    assert_eq!((events.len(), reached), (0, Revision(feed.revision)));
+    let next = pack(&mut feed);
+    let (events, _) = feed.see(Sight::Everything).events(Kind::DataPack, seen, 10).unwrap();
+    assert_eq!(events.iter().map(|e| e.revision).collect::<Vec<_>>(), [next]);
+    pack(&mut feed);
+    for _ in 0..20 {
+        image(&mut feed, "a", "o/r:1");
+    }
+    assert!(feed.see(Sight::Everything).events(Kind::DataPack, seen, 10).is_none(), "it has missed two");
+}
+
+#[test]
+fn what_a_reader_lists_while_the_window_moves_is_there_until_the_new_floor_is_published() {
+    let mut feed = Feed::new(Window { age: Duration::from_secs(2), bytes: usize::MAX });
+    let one = image(&mut feed, "a", "o/r:1");
+    image(&mut feed, "a", "o/r:1");
+    let reader = feed.see(Sight::Everything);
+    assert_eq!(reader.get(Kind::Image, "a").unwrap().revision, Revision(2));
+    // Trimmed, but not yet published.
+    let mut next = Snapshot::clone(&feed.graph.current.load());
+    let trimmed = next.trim(0, 0);
+    assert_eq!(names(&reader, Kind::Image, one), ["a"]);
+    trimmed.iter().for_each(|version| version.cut());
+    assert_eq!(names(&reader, Kind::Image, one), [""; 0]);
+}
+
+#[test]
+fn tags_are_newest_first() {
+    let mut feed = Feed::wide();
+    let built = |tag: &str, at: Option<&str>| {
+        let detail = at.map_or(json!({}), |at| json!({ "creatTime": at }));
+        json!({ "name": format!("o/r:{tag}"), "detail": detail })
+    };
+    for (tag, at) in [
+        ("1.9", None),
+        ("1.10", None),
+        ("old", Some("2020-01-01T00:00:00Z")),
+        ("unknown", Some("1970-01-01T00:00:00Z")),
+        ("new", Some("2024-01-01T00:00:00+08:00")),
+    ] {
+        feed.put(Kind::Image, metadata(tag, tag), built(tag, at));
+    }
+    let tags = |feed: &Feed| {
+        let all = feed.see(Sight::Everything);
+        all.tags("o/r").iter().map(|r| r.image().unwrap().tag().to_owned()).collect::<Vec<_>>()
+    };
+    let found = tags(&feed);
+    assert_eq!(found[..2], ["new", "old"]);
+    let place = |tag| found.iter().position(|t| t == tag).unwrap();
+    assert!(place("1.10") < place("1.9"));
+    feed.put(Kind::Image, metadata("1.9", "1.9"), built("1.9", Some("2025-01-01T00:00:00Z")));
+    assert_eq!(tags(&feed)[0], "1.9");
+    feed.delete(Kind::Image, "1.9");
+    assert_eq!(tags(&feed)[0], "new");
+}
+
+#[test]
+fn of_two_that_claim_one_name_the_older_is_served_and_the_other_when_it_goes() {
+    let mut feed = Feed::wide();
+    repository(&mut feed, "o.r", "o/r", false);
+    let claim = |name: &str, second: u8| json!({ "name": name, "uid": name, "creationTimestamp": format!("2024-01-01T00:00:0{second}Z") });
+    let spec = || json!({ "name": "o/r:1" });
+    feed.put(Kind::DataPack, metadata("p", "p"), json!({ "type": "detail", "names": ["o/r:1"] }));
+    let content = |feed: &Feed| {
+        let public = feed.see(Sight::Public);
+        let pack = public.get(Kind::DataPack, "p").unwrap();
+        let content = crate::datapack::resolve(&public, pack.pack().unwrap());
+        (String::from_utf8(content.members.to_vec()).unwrap(), public.pack_changed("p"))
+    };
+    let young = feed.put(Kind::Image, claim("young", 2), spec());
+    assert_eq!(content(&feed).1, young);
+    let old = feed.put(Kind::Image, claim("old", 1), spec());
+    let (text, changed) = content(&feed);
+    assert!(text.contains(r#""metaName":"old""#) && !text.contains("young"), "{text}");
+    assert_eq!(changed, old, "another one is served");
+    feed.put(Kind::Image, claim("young", 2), json!({ "name": "o/r:1", "detail": { "size": 5 } }));
+    assert_eq!(content(&feed).1, old, "that one is not served");
+    let gone = feed.delete(Kind::Image, "old");
+    let (text, changed) = content(&feed);
+    assert!(text.contains(r#""metaName":"young""#), "{text}");
+    assert_eq!(changed, gone);
+}
+
+#[test]
+fn names_of_no_legal_form_are_kept_and_belong_together() {
+    let mut feed = Feed::wide();
+    for (i, name) in ["a:b/c", "a/b", "a", ":", "a/b:c:d", ""].into_iter().enumerate() {
+        image(&mut feed, &format!("i{i}"), name);
+        let names = json!({ "type": "detail", "names": [name] });
+        let pack = format!("p{i}");
+        feed.put(Kind::DataPack, metadata(&pack, &pack), names);
+        let of = feed.see(Sight::Everything).image(name).unwrap().image().unwrap().repository.clone();
+        let packs: Vec<_> = feed.see(Sight::Everything).packs_of_repository(&of).map(ToString::to_string).collect();
+        assert!(packs.contains(&pack), "{name:?} {packs:?}");
+    }
+}
+
+#[test]
+fn a_damaged_commit_ends_the_writer_with_the_name_of_the_record() {
+    let mut feed = Feed::wide();
+    let key = Key::new(Kind::Image, "a");
+    let commit = Commit { revision: Revision(1), at_ms: 0, key, value: Some(bytes::Bytes::from_static(b"{}")) };
+    feed.sender.unbounded_send(Ok(vec![commit])).unwrap();
+    let error = futures::executor::block_on(feed.writer.step()).unwrap_err().to_string();
+    assert!(error.contains("\"a\""), "{error}");
+    assert_eq!(feed.graph.revision(), Revision(0));
+}
+
+#[test]
+fn encodings_of_events_are_made_once_and_stay_within_their_budget() {
+    let mut feed = Feed::wide();
+    feed.put(Kind::DataPack, metadata("p", "p"), json!({ "names": [] }));
+    feed.put(Kind::DataPack, metadata("q", "q"), json!({ "names": [] }));
+    let visible = feed.see(Sight::Public);
+    let events = visible.events(Kind::DataPack, Revision(0), 10).unwrap().0;
+    let mut made = 0;
+    for _ in 0..2 {
+        events[0].encoded(0, visible.revision(), || {
+            made += 1;
+            vec![0; event::ENCODED_BYTES].into()
+        });
+    }
+    assert_eq!(made, 1);
+    for _ in 0..2 {
+        events[1].encoded(0, visible.revision(), || {
+            made += 1;
+            vec![0; 10].into()
+        });
+    }
+    assert_eq!(made, 3, "there is no room to keep it");
+}

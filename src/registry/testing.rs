@@ -1,0 +1,278 @@
+//! A whole registry for tests: storage, graph with its writer, a clock that stands still, and no doors.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use redb::backends::InMemoryBackend;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::api::{FieldSelector, LabelSelector, Object, conform, into_object};
+use crate::clock::ManualClock;
+use crate::graph::{Event, Window};
+use crate::storage::embedded::{Embedded, Options};
+use crate::storage::{Commit, CommitError, ReadError, State, Write};
+
+/// A storage that refuses what a test wants refused.
+pub(crate) struct Faulty {
+    inner: Arc<Embedded>,
+    /// Every write of this key fails, for want of space.
+    pub(crate) refused: Mutex<Option<Key>>,
+    /// Done once, right before a write of this key.
+    before: Mutex<HashMap<Key, BoxFuture<'static, ()>>>,
+}
+
+impl Faulty {
+    /// Has `doing` done right before the next write of `key`.
+    pub(crate) fn before(&self, key: Key, doing: impl Future<Output = ()> + Send + 'static) {
+        self.before.lock().insert(key, doing.boxed());
+    }
+}
+
+impl Storage for Faulty {
+    fn commit(&self, write: Write) -> BoxFuture<'_, Result<Commit, CommitError>> {
+        async move {
+            if self.refused.lock().as_ref() == Some(&write.key) {
+                return Err(CommitError::NoSpace { free: 0, needed: 1 });
+            }
+            let before = self.before.lock().remove(&write.key);
+            if let Some(before) = before {
+                before.await;
+            }
+            self.inner.commit(write).await
+        }
+        .boxed()
+    }
+
+    fn get(&self, key: Key) -> BoxFuture<'_, Result<Option<Commit>, ReadError>> {
+        self.inner.get(key)
+    }
+
+    fn current(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
+        self.inner.current()
+    }
+
+    fn state(&self) -> BoxFuture<'_, Result<State, ReadError>> {
+        self.inner.state()
+    }
+
+    fn watch(&self, after: Revision) -> BoxStream<'static, Result<Vec<Commit>, ReadError>> {
+        self.inner.watch(after)
+    }
+
+    fn identity(&self) -> crate::storage::Identity {
+        self.inner.identity()
+    }
+
+    fn stopped(&self) -> BoxFuture<'static, String> {
+        self.inner.stopped()
+    }
+}
+
+/// A registry with all that it stands on.
+pub(crate) struct Hub {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) storage: Arc<Faulty>,
+    writer: JoinHandle<crate::graph::GraphError>,
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.writer.abort();
+    }
+}
+
+pub(crate) fn admin() -> Caller {
+    Caller::system()
+}
+
+pub(crate) fn public() -> Caller {
+    Caller::anonymous()
+}
+
+/// An Image of this full name.
+pub(crate) fn image(name: &str, detail: Value) -> Value {
+    json!({ "kind": "Image", "metadata": { "name": name.replace(['/', ':'], ".") }, "spec": { "name": name, "detail": detail } })
+}
+
+/// A Repository of this full name.
+pub(crate) fn repository(name: &str, private: bool) -> Value {
+    json!({
+        "kind": "Repository", "metadata": { "name": name.replace('/', ".") },
+        "spec": { "name": name, "isPrivate": private },
+    })
+}
+
+/// A DataPack with this name.
+pub(crate) fn pack(name: &str, grain: &str, names: &[&str]) -> Value {
+    json!({ "kind": "DataPack", "metadata": { "name": name }, "spec": { "type": grain, "names": names } })
+}
+
+fn parse(mut value: Value) -> Object {
+    let kind = Kind::ALL.into_iter().find(|k| Some(k.name()) == value["kind"].as_str()).unwrap();
+    assert_eq!(conform(kind, &mut value).errors, vec![]);
+    into_object(kind, value).unwrap().0
+}
+
+impl Hub {
+    /// One in memory.
+    pub(crate) async fn open() -> Self {
+        let clock = ManualClock::at(Timestamp::from_second(1_700_000_000).unwrap());
+        let storage = Embedded::open_with_backend(InMemoryBackend::new(), Options::default(), clock.clone()).unwrap();
+        Self::start(storage, clock, Window::default()).await
+    }
+
+    /// One in a directory, to be opened again.
+    pub(crate) async fn open_in(dir: &Path) -> Self {
+        let clock = ManualClock::at(Timestamp::from_second(1_700_000_000).unwrap());
+        let storage = Embedded::open(dir, Options::default(), clock.clone()).unwrap();
+        Self::start(storage, clock, Window::default()).await
+    }
+
+    async fn start(inner: Arc<Embedded>, clock: Arc<ManualClock>, window: Window) -> Self {
+        let storage = Arc::new(Faulty { inner, refused: Mutex::default(), before: Mutex::default() });
+        let (graph, writer) = Graph::open(&*storage, window).await.unwrap();
+        let writer = tokio::spawn(writer.run());
+        let registry = Registry::new(storage.clone(), graph, Arc::new(Packs::default()), clock.clone());
+        Self { registry: Arc::new(registry), clock, storage, writer }
+    }
+
+    /// Ends it, with nothing left open.
+    pub(crate) fn close(self) {
+        self.writer.abort();
+        self.storage.inner.close();
+    }
+
+    /// Drops the history before now, and ends it.
+    pub(crate) async fn compact(&self) {
+        self.clock.step_ms(i64::try_from(crate::storage::embedded::HISTORY.as_millis()).unwrap() + 1);
+        self.storage.inner.compact().await.unwrap();
+    }
+
+    /// The server that runs without waiting for anybody's commands has stopped.
+    pub(crate) fn writer_ended(&self) -> bool {
+        self.writer.is_finished()
+    }
+
+    pub(crate) async fn try_create(&self, value: Value) -> Result<Written, Error> {
+        self.registry.create(&admin(), parse(value), WriteOptions::default()).await
+    }
+
+    #[track_caller]
+    pub(crate) fn create(&self, value: Value) -> impl Future<Output = Arc<Record>> + '_ {
+        async move { self.try_create(value).await.unwrap().record }
+    }
+
+    pub(crate) async fn dry_create(&self, value: Value) -> Result<Written, Error> {
+        self.registry.create(&admin(), parse(value), WriteOptions { dry_run: true, ..WriteOptions::default() }).await
+    }
+
+    /// What the caller reads of it.
+    pub(crate) async fn read(&self, caller: &Caller, kind: Kind, name: &str) -> Result<Value, Error> {
+        let (reader, record) = self.registry.get(caller, kind, name, None).await?;
+        Ok(serde_json::from_slice(&reader.object(&record)).unwrap())
+    }
+
+    pub(crate) async fn get(&self, kind: Kind, name: &str) -> Value {
+        self.read(&admin(), kind, name).await.unwrap()
+    }
+
+    /// A pack's data as the caller reads them, which must be those that are computed without the cache.
+    pub(crate) async fn datas(&self, caller: &Caller, name: &str) -> Value {
+        let (reader, record) = self.registry.get(caller, Kind::DataPack, name, None).await.unwrap();
+        let read: Value = serde_json::from_slice(&reader.object(&record)).unwrap();
+        let computed = crate::datapack::resolve(&reader.visible, record.pack().unwrap());
+        let computed: Value = serde_json::from_slice(&[b"{", &computed.members[..], b"}"].concat()).unwrap();
+        assert_eq!(read["status"]["datas"], computed["datas"], "the cache gave something old");
+        read["status"]["datas"].clone()
+    }
+
+    /// Changes the object by a PUT.
+    pub(crate) async fn try_put(&self, kind: Kind, name: &str, change: impl Fn(&mut Value)) -> Result<Written, Error> {
+        self.put_with(kind, name, WriteOptions::default(), change).await
+    }
+
+    pub(crate) async fn put_with(
+        &self,
+        kind: Kind,
+        name: &str,
+        options: WriteOptions,
+        change: impl Fn(&mut Value),
+    ) -> Result<Written, Error> {
+        let mut value = self.get(kind, name).await;
+        change(&mut value);
+        self.registry.update(&admin(), kind, name, &parse(value), options).await
+    }
+
+    pub(crate) async fn put(&self, kind: Kind, name: &str, change: impl Fn(&mut Value)) -> Arc<Record> {
+        self.try_put(kind, name, change).await.unwrap().record
+    }
+
+    pub(crate) async fn merge(&self, kind: Kind, name: &str, patch: Value) -> Result<Written, Error> {
+        let patch = Patch::Merge(patch);
+        self.registry.patch(&admin(), kind, name, &patch, FieldValidation::Strict, WriteOptions::default()).await
+    }
+
+    pub(crate) async fn delete(&self, kind: Kind, name: &str) -> Deleted {
+        self.registry.delete(&admin(), kind, name, &DeleteOptions::default()).await.unwrap()
+    }
+
+    pub(crate) async fn delete_by(&self, kind: Kind, name: &str, propagation: Propagation) -> Deleted {
+        let options = DeleteOptions { propagation: Some(propagation), ..DeleteOptions::default() };
+        self.registry.delete(&admin(), kind, name, &options).await.unwrap()
+    }
+
+    /// The names of what the caller lists.
+    pub(crate) async fn names(&self, caller: &Caller, kind: Kind) -> Vec<String> {
+        let list = self.registry.list(caller, kind, &ListOptions::default()).await.unwrap();
+        list.items.iter().map(|r| r.name().to_owned()).collect()
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.registry.graph().revision()
+    }
+
+    pub(crate) async fn watch(&self, caller: &Caller, kind: Kind, start: WatchStart) -> Result<Watch, Error> {
+        self.registry.watch(caller, kind, watch_options(start)).await
+    }
+
+    /// All events of `kind` after `after`, whoever may see them.
+    pub(crate) fn events(&self, kind: Kind, after: Revision) -> Vec<Arc<Event>> {
+        self.registry.reader(&admin()).visible.events(kind, after, usize::MAX).unwrap().0
+    }
+}
+
+pub(crate) fn watch_options(start: WatchStart) -> WatchOptions {
+    WatchOptions {
+        labels: LabelSelector::default(),
+        fields: FieldSelector::default(),
+        start,
+        bookmarks: false,
+        initial_end: false,
+        lasts: Duration::from_mins(30),
+    }
+}
+
+/// What a watch brings now, without waiting for more: `ADDED name`, `ERROR code`.
+pub(crate) fn drain(watch: &mut Watch) -> Vec<String> {
+    let mut told = Vec::new();
+    while let Some(Some((_, items))) = watch.next().now_or_never() {
+        for item in items {
+            told.push(match item {
+                WatchItem::Existing(record) => format!("ADDED {}", record.name()),
+                WatchItem::Event(kind, event) => format!("{} {}", kind.as_str(), event.key.name),
+                WatchItem::Bookmark(revision, end) => format!("BOOKMARK {revision} {end}"),
+                WatchItem::Failed(error) => format!("ERROR {}", error.code()),
+            });
+        }
+    }
+    told
+}

@@ -1,0 +1,10 @@
+//! The verbs, over a real storage in memory.
+
+mod cache;
+mod create;
+mod delete;
+mod list;
+mod owners;
+mod sight;
+mod update;
+mod watch;
