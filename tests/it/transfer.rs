@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::harness::{
-    API, Client, Launch, MERGE_PATCH, Server, Watch, catalogue, heavy, image, name, object, path, revision, within,
+    API, Client, Launch, MERGE_PATCH, Server, Watch, catalogue, image, name, object, path, revision, within,
 };
 
 const KINDS: [&str; 4] = ["organizations", "repositories", "images", "datapacks"];
@@ -145,7 +145,6 @@ async fn fill(server: &Server) {
 
 #[tokio::test]
 async fn an_export_imported_and_exported_again_is_byte_equal_and_importing_it_twice_changes_nothing() {
-    let _alone = heavy().await;
     let (first, mut second) = tokio::join!(Server::start(), Server::start());
     fill(&first).await;
     let dir = TempDir::new().expect("a directory");
@@ -407,7 +406,6 @@ fn many(count: usize) -> String {
 #[tokio::test]
 async fn an_import_outlives_a_crash_of_the_server_and_one_that_was_killed_goes_on() {
     const COUNT: usize = 600;
-    let _alone = heavy().await;
     let mut server = Launch::default().reserved_ports().start().await;
     let dir = TempDir::new().expect("a directory");
     let file = write(&dir, "many.jsonl", many(COUNT));
@@ -433,9 +431,24 @@ async fn an_import_outlives_a_crash_of_the_server_and_one_that_was_killed_goes_o
     assert_eq!(list["metadata"]["remainingItemCount"], COUNT - 1);
 }
 
+/// Images of new repositories in one new organization, all at the same time: none is refused for what another made.
+#[tokio::test]
+async fn images_that_make_one_organization_at_the_same_time_are_all_made() {
+    let server = Server::start().await;
+    let admin = server.admin();
+    for round in 0..5 {
+        let posts = (0..16).map(|i| {
+            let (admin, image) = (admin.clone(), image(&format!("new{round}/repo{}:v{i}", i / 2), json!({})));
+            tokio::spawn(async move { admin.post(&path("images", ""), &image).await.expect(201) })
+        });
+        for post in posts.collect::<Vec<_>>() {
+            post.await.expect("it is made");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_starts_after_an_offline_import_finds_everything_in_step() {
-    let _alone = heavy().await;
     let (source, root) = (Server::start().await, TempDir::new().expect("a directory"));
     fill(&source).await;
     let dir = TempDir::new().expect("a directory");
@@ -501,7 +514,6 @@ fn copy(from: &Path, to: &Path) {
 #[tokio::test]
 async fn a_backup_under_load_restores_to_a_state_that_was_and_its_versions_go_on_above_all_others() {
     const WRITERS: usize = 4;
-    let _alone = heavy().await;
     let server = Server::start().await;
     fill(&server).await;
     let admin = server.admin();

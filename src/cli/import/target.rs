@@ -163,7 +163,9 @@ impl Offline {
                 self.registry.restore(&self.caller, object.clone(), options).await
             } else {
                 match self.registry.create(&self.caller, object.clone(), options).await {
-                    Err(Error::AlreadyExists { .. }) => self.update(manifest, options).await?,
+                    Err(Error::AlreadyExists { kind, .. }) if kind == manifest.kind => {
+                        self.update(manifest, options).await?
+                    }
                     done => done,
                 }
             };
