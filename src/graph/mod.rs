@@ -157,6 +157,14 @@ impl Writer {
         }
     }
 
+    /// Says what time it is, on the store's clock in milliseconds, when the graph begins to be kept: what it holds
+    /// did not age since its last commit, so that being stopped expires no watch.
+    pub fn resume_at(&mut self, now_ms: i64) {
+        let mut snapshot = Snapshot::clone(&self.graph.current.load());
+        snapshot.resumed = (snapshot.revision, now_ms.saturating_sub(snapshot.at_ms).max(0));
+        self.graph.current.store(Arc::new(snapshot));
+    }
+
     async fn step(&mut self) -> Result<(), GraphError> {
         let commits = self.commits.next().await.ok_or(GraphError::Ended)??;
         let mut snapshot = Snapshot::clone(&self.graph.current.load());
@@ -177,7 +185,9 @@ impl Writer {
         }
         self.graph.current.store(Arc::new(snapshot));
         // Only now: whoever misses what is cut sees, when it looks again, that the floor is above it.
-        trimmed.iter().for_each(|version| version.cut());
+        for version in trimmed {
+            version.cut();
+        }
         // First the kinds: whoever reads its own write may look at once for the event of it.
         for (sender, revision) in self.graph.changed.iter().zip(changed) {
             if let Some(revision) = revision {

@@ -119,10 +119,10 @@ impl Span {
 }
 
 impl Text {
-    fn of(whole: &str, raw: &Cow<'_, str>) -> Self {
+    fn of(whole: &str, raw: Cow<'_, str>) -> Self {
         match raw {
             Cow::Borrowed(part) => Self::At(Span::of(whole, non_empty(whole, part))),
-            Cow::Owned(text) => Self::Escaped(text.as_str().into()),
+            Cow::Owned(text) => Self::Escaped(text.into()),
         }
     }
 }
@@ -370,8 +370,8 @@ impl Record {
             labels: metadata.labels.iter().map(|(k, v)| (Span::of(text, k), Span::of(text, v))).collect(),
             owners: metadata
                 .owner_references
-                .iter()
-                .map(|o| (Text::of(text, &o.uid), o.block_owner_deletion.unwrap_or(false)))
+                .into_iter()
+                .map(|o| (Text::of(text, o.uid), o.block_owner_deletion.unwrap_or(false)))
                 .collect(),
             envelope,
             json,

@@ -122,6 +122,8 @@ pub(super) struct RepositoryEntry {
     pub(super) tags: Arc<Vec<Arc<Record>>>,
     /// The packs that name an image of it.
     pub(super) packs: Set<Arc<str>>,
+    /// How many images it has, those included that share a tag.
+    images: usize,
 }
 
 impl RepositoryEntry {
@@ -146,6 +148,29 @@ pub(super) struct OrganizationEntry {
     pub(super) claims: Claims,
     /// The repositories that exist or have images.
     pub(super) repositories: Set<Arc<str>>,
+    hidden: Hidden,
+}
+
+/// How many objects only managers and administrators see: so that they are counted without being looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Hidden {
+    images: usize,
+    repositories: usize,
+}
+
+impl Hidden {
+    pub(super) fn of(self, kind: Kind) -> usize {
+        match kind {
+            Kind::Image => self.images,
+            Kind::Repository => self.repositories,
+            Kind::Organization | Kind::DataPack => 0,
+        }
+    }
+
+    fn exchange(&mut self, before: Self, after: Self) {
+        self.images = self.images + after.images - before.images;
+        self.repositories = self.repositories + after.repositories - before.repositories;
+    }
 }
 
 impl OrganizationEntry {
@@ -167,12 +192,18 @@ pub struct Snapshot {
     /// How many bytes of encodings the events of the log keep.
     encoded_bytes: Arc<AtomicUsize>,
     pub(super) sight_log: SightLog,
+    /// Up to which revision events are older than their time says, by how many milliseconds: those of before
+    /// the start, which don't age while nobody is there to miss them.
+    pub(super) resumed: (Revision, i64),
     /// The last commit of each kind.
     pub(super) last_of_kind: [Revision; Kind::ALL.len()],
     tables: [Table; Kind::ALL.len()],
     images: HashMap<Arc<str>, ImageEntry>,
     repositories: HashMap<Arc<str>, RepositoryEntry>,
     organizations: HashMap<Arc<str>, OrganizationEntry>,
+    /// The organizations that each manager is in.
+    managed: HashMap<Arc<str>, Set<Arc<str>>>,
+    hidden: Hidden,
     dependents: HashMap<Box<str>, Set<Key>>,
     pack_changed: HashMap<Arc<str>, Revision>,
     expiries: OrdSet<(i64, Arc<str>)>,
@@ -238,6 +269,27 @@ impl Snapshot {
         self.dependents.get(uid)
     }
 
+    /// How many objects of `kind` are hidden from the public.
+    pub(super) fn hidden_from_public(&self, kind: Kind) -> usize {
+        self.hidden.of(kind)
+    }
+
+    /// How many of those the manager of this name sees.
+    pub(super) fn shown_to_manager(&self, manager: &str, kind: Kind) -> usize {
+        let organizations = self.managed.get(manager).into_iter().flat_map(Set::iter);
+        organizations.filter_map(|name| self.organizations.get(name)).map(|entry| entry.hidden.of(kind)).sum()
+    }
+
+    /// What of a repository is hidden: its images where it is private or absent, and the objects that say so.
+    fn hidden_of(&self, repository: &str) -> Hidden {
+        let Some(entry) = self.repositories.get(repository) else { return Hidden::default() };
+        let private = |record: &&Arc<Record>| record.repository().is_some_and(|r| r.private);
+        Hidden {
+            images: if entry.private() { entry.images } else { 0 },
+            repositories: entry.claims.as_slice().iter().filter(private).count(),
+        }
+    }
+
     /// Whether the repository of this name, and its images, are seen by managers and administrators only.
     pub(super) fn hidden(&self, repository: &str) -> bool {
         self.repositories.get(repository).is_none_or(RepositoryEntry::private)
@@ -283,11 +335,22 @@ impl Snapshot {
         debug_assert!(with_event || old.is_none(), "a state has each key once");
 
         self.index_dependents(key, old.as_deref(), new.as_deref());
+        let repositories = touched_repositories(old.as_deref(), new.as_deref());
+        let hidden: Vec<Hidden> = repositories.iter().map(|name| self.hidden_of(name)).collect();
         match key.kind {
             Kind::Image => self.index_image(key, old.as_ref(), new.as_ref()),
             Kind::Repository => self.index_repository(key, old.as_ref(), new.as_ref()),
             Kind::Organization => self.index_organization(key, old.as_ref(), new.as_ref()),
             Kind::DataPack => self.index_pack(&name, old.as_ref(), new.as_ref()),
+        }
+        for (repository, before) in repositories.iter().zip(hidden) {
+            let after = self.hidden_of(repository);
+            if after != before {
+                self.hidden.exchange(before, after);
+                let organization: Arc<str> = organization_of(repository).into();
+                self.organizations.entry(organization).or_default().hidden.exchange(before, after);
+                self.drop_empty_organization(organization_of(repository));
+            }
         }
         if with_event {
             let previous = std::mem::replace(&mut self.last_of_kind[key.kind as usize], revision);
@@ -318,7 +381,7 @@ impl Snapshot {
     pub(super) fn trim(&mut self, budget: usize, horizon_ms: i64) -> Vec<Arc<Version>> {
         let mut trimmed = Vec::new();
         while let Some(event) = self.log.front()
-            && (self.log_bytes > budget || event.at_ms < horizon_ms)
+            && (self.log_bytes > budget || self.counted_from(event) < horizon_ms)
         {
             let event = Arc::clone(event);
             self.log.pop_front();
@@ -337,6 +400,12 @@ impl Snapshot {
         }
         self.sight_log.trim(self.floor);
         trimmed
+    }
+
+    /// When an event began to age.
+    fn counted_from(&self, event: &Event) -> i64 {
+        let (revision, pause) = self.resumed;
+        if event.revision <= revision { event.at_ms.saturating_add(pause) } else { event.at_ms }
     }
 
     /// Shares the strings that many records have.
@@ -411,9 +480,9 @@ impl Snapshot {
     fn move_claim(&mut self, key: &Key, name: &Arc<str>, repository: &Arc<str>, new: Option<&Arc<Record>>) {
         let revision = self.revision;
         let entry = self.images.entry(Arc::clone(name)).or_default();
-        let before = entry.claims.first().cloned();
+        let (before, claims_before) = (entry.claims.first().cloned(), entry.claims.as_slice().len());
         entry.claims.replace(key, new);
-        let after = entry.claims.first().cloned();
+        let (after, claims_after) = (entry.claims.first().cloned(), entry.claims.as_slice().len());
         let same_content = match (&before, &after) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a.spec_json() == b.spec_json(),
             (None, None) => true,
@@ -428,6 +497,7 @@ impl Snapshot {
         }
 
         let entry = self.repositories.entry(Arc::clone(repository)).or_default();
+        entry.images = entry.images + claims_after - claims_before;
         let was_empty = entry.tags.is_empty();
         let same_tags = match (&before, &after) {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b) || same_tag(a, b),
@@ -509,11 +579,18 @@ impl Snapshot {
         } else {
             of.repositories.remove(repository);
         }
-        if of.claims.is_empty() && of.repositories.is_empty() {
-            self.organizations.remove(&organization);
-        }
+        self.drop_empty_organization(&organization);
         if empty {
             self.repositories.remove(repository);
+        }
+    }
+
+    fn drop_empty_organization(&mut self, name: &str) {
+        let empty = |entry: &OrganizationEntry| {
+            entry.claims.is_empty() && entry.repositories.is_empty() && entry.hidden == Hidden::default()
+        };
+        if self.organizations.get(name).is_some_and(empty) {
+            self.organizations.remove(name);
         }
     }
 
@@ -526,14 +603,21 @@ impl Snapshot {
             let had = entry.managers();
             entry.claims.replace(key, now);
             let has = entry.managers();
-            let came_or_went = had.iter().filter(|m| !has.contains(m)).chain(has.iter().filter(|m| !had.contains(m)));
-            let changed: Vec<Arc<str>> = came_or_went.map(|manager| Arc::from(&**manager)).collect();
-            for manager in changed {
-                self.sight_log.push(self.revision, Change::Manager(manager));
+            for manager in had.iter().filter(|manager| !has.contains(manager)) {
+                self.sight_log.push(self.revision, Change::Manager(Arc::from(&**manager)));
+                if let Some(organizations) = self.managed.get_mut(&**manager) {
+                    organizations.remove(&name);
+                    if organizations.is_empty() {
+                        self.managed.remove(&**manager);
+                    }
+                }
             }
-            if entry.claims.is_empty() && entry.repositories.is_empty() {
-                self.organizations.remove(&name);
+            for manager in has.iter().filter(|manager| !had.contains(manager)) {
+                let manager: Arc<str> = Arc::from(&**manager);
+                self.sight_log.push(self.revision, Change::Manager(Arc::clone(&manager)));
+                self.managed.entry(manager).or_default().insert(Arc::clone(&name));
             }
+            self.drop_empty_organization(&name);
         }
     }
 
@@ -624,6 +708,17 @@ impl Table {
 #[must_use]
 pub(super) fn repository_of(image: &str) -> &str {
     split_image_name(image).map_or(image, |(organization, repo, _)| &image[..organization.len() + 1 + repo.len()])
+}
+
+/// The repositories that a change of an image or a repository concerns.
+fn touched_repositories(old: Option<&Record>, new: Option<&Record>) -> Vec<Arc<str>> {
+    let name = |record: &Record| {
+        let image = record.image().map(|image| &image.repository);
+        image.or(record.repository().map(|repository| &repository.name)).cloned()
+    };
+    let mut names: Vec<_> = old.into_iter().chain(new).filter_map(name).collect();
+    names.dedup();
+    names
 }
 
 /// Whether a repository's status says the same of two versions of one image.

@@ -261,8 +261,16 @@ impl Visible {
     #[must_use]
     pub fn count(&self, query: Query<'_>) -> usize {
         let all = query.labels.is_empty() && query.fields.is_empty() && query.after.is_none();
-        if all && query.at >= self.snapshot.revision && self.sight == Sight::Everything {
-            return self.snapshot.live(query.kind);
+        if all && query.at >= self.snapshot.revision {
+            let hidden = match &self.sight {
+                Sight::Everything => 0,
+                Sight::Public => self.snapshot.hidden_from_public(query.kind),
+                Sight::Manager(name) => {
+                    let shown = self.snapshot.shown_to_manager(name, query.kind);
+                    self.snapshot.hidden_from_public(query.kind) - shown
+                }
+            };
+            return self.snapshot.live(query.kind) - hidden;
         }
         self.list(query).count()
     }

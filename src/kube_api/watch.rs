@@ -1,6 +1,7 @@
 //! Watch streams: one JSON event a line, or one a WebSocket's frame.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -8,7 +9,9 @@ use bytes::Bytes;
 use futures::stream;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use rand::RngExt as _;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::negotiate::{Accepted, Form};
@@ -44,7 +47,13 @@ pub(super) struct Events {
     /// What is to be sent next. It is written only when it is: what waits for a slow reader is shared with
     /// all others.
     pending: Option<Batch>,
+    /// Until when that waits.
+    hold: Option<Instant>,
 }
+
+/// Over how long the ends of watches are spread that one change of sight, or a full window, ends: their clients
+/// all list again.
+const ENDS_SPREAD: Duration = Duration::from_secs(1);
 
 /// Items, and what the caller reads at the snapshot that they are of.
 type Batch = (Reader, std::vec::IntoIter<WatchItem>);
@@ -61,18 +70,29 @@ impl Events {
     ) -> Self {
         let definitions = Some(table::definitions(kind));
         let writer = Writer { kind, form: accepted.form, include, clock, definitions };
-        Self { watch, writer, stop, pending: None }
+        Self { watch, writer, stop, pending: None, hold: None }
     }
 
     /// The next events, a line each, of about [`CHUNK`] bytes; `None` when it is over. Nothing is lost where
     /// the future is dropped.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
+        self.wait_out().await;
         let (reader, mut items) = match self.pending.take() {
             // No bookmark: it would say that what is left out here was sent.
             Some(_) if self.stop.is_cancelled() => return None,
             Some(_) if self.watch.caller().is_revoked() => self.revoked()?,
             Some(pending) => pending,
-            None => self.batch().await?,
+            None => {
+                let batch = self.batch().await?;
+                if matches!(batch.1.as_slice().last(), Some(WatchItem::Failed(Error::Expired { .. }))) {
+                    self.hold = Some(Instant::now() + rand::rng().random_range(Duration::ZERO..ENDS_SPREAD));
+                    self.pending = Some(batch);
+                    self.wait_out().await;
+                    self.pending.take()?
+                } else {
+                    batch
+                }
+            }
         };
         let mut out = Vec::new();
         while out.len() < CHUNK
@@ -84,6 +104,16 @@ impl Events {
             self.pending = Some((reader, items));
         }
         Some(out.into())
+    }
+
+    async fn wait_out(&mut self) {
+        if let Some(hold) = self.hold {
+            tokio::select! {
+                () = tokio::time::sleep_until(hold) => {}
+                () = self.stop.cancelled() => {}
+            }
+            self.hold = None;
+        }
     }
 
     async fn batch(&mut self) -> Option<Batch> {

@@ -168,7 +168,8 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
         async move { rotation::keep_fresh(&dir, kube_at, clock, certificates).await }
     });
 
-    let (graph, writer) = Graph::open(&*storage, Window::default()).await.map_err(fatal)?;
+    let (graph, mut writer) = Graph::open(&*storage, Window::default()).await.map_err(fatal)?;
+    writer.resume_at(clock.now().as_millisecond());
     let writer = tokio::spawn(writer.run());
     let packs = Arc::new(Packs::new(config.pack_cache_bytes));
     let registry = Registry::new(storage.clone(), graph, packs, clock);

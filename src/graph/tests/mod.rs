@@ -146,7 +146,9 @@ fn what_a_reader_lists_while_the_window_moves_is_there_until_the_new_floor_is_pu
     let mut next = Snapshot::clone(&feed.graph.current.load());
     let trimmed = next.trim(0, 0);
     assert_eq!(names(&reader, Kind::Image, one), ["a"]);
-    trimmed.iter().for_each(|version| version.cut());
+    for version in trimmed {
+        version.cut();
+    }
     assert_eq!(names(&reader, Kind::Image, one), [""; 0]);
 }
 
@@ -254,4 +256,52 @@ fn encodings_of_events_are_made_once_and_stay_within_their_budget() {
         });
     }
     assert_eq!(made, 3, "there is no room to keep it");
+}
+
+#[test]
+fn what_is_hidden_is_counted_without_being_looked_at() {
+    let mut feed = Feed::wide();
+    let (labels, fields) = (LabelSelector::default(), FieldSelector::default());
+    let spec = json!({ "name": "acme", "manager": ["alice"] });
+    feed.put(Kind::Organization, metadata("acme", "o"), spec);
+    repository(&mut feed, "acme.secret", "acme/secret", true);
+    repository(&mut feed, "acme.open", "acme/open", false);
+    for tag in ["v1", "v2"] {
+        image(&mut feed, &format!("acme.secret.{tag}"), &format!("acme/secret:{tag}"));
+        image(&mut feed, &format!("acme.open.{tag}"), &format!("acme/open:{tag}"));
+    }
+    // Of a repository that isn't there.
+    image(&mut feed, "none.tool.v1", "none/tool:v1");
+    let count = |feed: &Feed, sight: Sight, kind| {
+        let visible = feed.see(sight);
+        let query = Query { kind, after: None, at: visible.revision(), labels: &labels, fields: &fields };
+        assert_eq!(visible.count(query), visible.list(query).count(), "{kind}");
+        visible.count(query)
+    };
+    let all = |feed: &Feed| {
+        [Sight::Everything, Sight::Manager("alice".into()), Sight::Manager("bob".into()), Sight::Public]
+            .map(|sight| (count(feed, sight.clone(), Kind::Image), count(feed, sight, Kind::Repository)))
+    };
+    assert_eq!(all(&feed), [(5, 2), (4, 2), (2, 1), (2, 1)]);
+    repository(&mut feed, "acme.open", "acme/open", true);
+    feed.delete(Kind::Image, "acme.secret.v1");
+    assert_eq!(all(&feed), [(4, 2), (3, 2), (0, 0), (0, 0)]);
+    feed.put(Kind::Organization, metadata("acme", "o"), json!({ "name": "acme", "manager": ["bob"] }));
+    feed.delete(Kind::Repository, "acme.open");
+    assert_eq!(all(&feed), [(4, 1), (0, 0), (3, 1), (0, 0)]);
+}
+
+#[test]
+fn what_is_held_does_not_age_while_nobody_holds_it() {
+    let mut feed = Feed::new(Window { age: Duration::from_secs(60), bytes: usize::MAX });
+    let first = image(&mut feed, "a.b.v1", "a/b:v1");
+    image(&mut feed, "a.b.v2", "a/b:v2");
+    feed.at_ms += 3_600_000;
+    feed.writer.resume_at(feed.at_ms);
+    image(&mut feed, "a.b.v3", "a/b:v3");
+    let visible = feed.see(Sight::Everything);
+    assert!(visible.events(Kind::Image, first, 10).is_some_and(|(events, _)| events.len() == 2));
+    feed.at_ms += 61_000;
+    image(&mut feed, "a.b.v4", "a/b:v4");
+    assert!(feed.see(Sight::Everything).events(Kind::Image, first, 10).is_none());
 }

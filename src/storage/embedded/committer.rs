@@ -62,6 +62,9 @@ pub(super) struct Committer {
     pub unwritten: Vec<Commit>,
 }
 
+/// Of what is kept free, deletions leave this part: one in so many.
+const DELETIONS_SHARE: u64 = 4;
+
 impl Committer {
     /// Works until the queue is closed or a commit fails.
     pub(super) fn run(mut self) {
@@ -103,13 +106,7 @@ impl Committer {
 
     fn commit(&mut self, pending: Vec<Pending>) -> Result<(), String> {
         let now = self.now_ms();
-        if let Some(error) = self.space_error(&pending) {
-            for pending in pending {
-                // Who asked may have gone, here and below.
-                let _ = pending.reply.send(Err(error.clone()));
-            }
-            return Ok(());
-        }
+        let pending = self.refuse_without_space(pending);
         let batch = self.decide(pending, now);
         let result = if batch.made.is_empty() { Ok(()) } else { self.make(&batch.made, now) };
         if let Err(reason) = &result {
@@ -239,12 +236,26 @@ impl Committer {
         Ok(())
     }
 
-    fn space_error(&self, pending: &[Pending]) -> Option<CommitError> {
+    /// Refuses what there is too little space for. Deletions may take of what is kept free: a store that is
+    /// full is emptied by them.
+    fn refuse_without_space(&self, pending: Vec<Pending>) -> Vec<Pending> {
         // Where the free space can't be read the commit itself will show.
-        let free = (self.free_space)().ok()?;
-        let batch = pending.iter().map(|pending| pending.write.value.as_ref().map_or(0, bytes::Bytes::len) as u64);
-        let needed = batch.map(|bytes| bytes + ROW_OVERHEAD).sum::<u64>().saturating_add(self.min_free);
-        (free < needed).then_some(CommitError::NoSpace { free, needed })
+        let Ok(free) = (self.free_space)() else { return pending };
+        let bytes = |pending: &Pending| ROW_OVERHEAD + pending.write.value.as_ref().map_or(0, bytes::Bytes::len) as u64;
+        let all = pending.iter().map(bytes).sum::<u64>();
+        let for_all = all.saturating_add(self.min_free);
+        if free >= for_all {
+            return pending;
+        }
+        let for_deletions = (pending.len() as u64 * ROW_OVERHEAD).saturating_add(self.min_free / DELETIONS_SHARE);
+        let (kept, refused): (Vec<_>, Vec<_>) =
+            pending.into_iter().partition(|one| one.write.value.is_none() && free >= for_deletions);
+        for one in refused {
+            let needed = if one.write.value.is_none() { for_deletions } else { for_all };
+            // Who asked may have gone, here and below.
+            let _ = one.reply.send(Err(CommitError::NoSpace { free, needed }));
+        }
+        kept
     }
 }
 

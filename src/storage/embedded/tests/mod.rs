@@ -247,9 +247,15 @@ async fn too_little_space_refuses_writes_until_there_is_more() {
     free.store(MIN_FREE_BYTES - 1, Ordering::SeqCst);
     let error = storage.commit(create("b")).await.unwrap_err();
     assert!(matches!(error, CommitError::NoSpace { free, .. } if free == MIN_FREE_BYTES - 1), "{error}");
-    assert_eq!(storage.get(first.key.clone()).await.unwrap(), Some(first));
+    assert_eq!(storage.get(first.key.clone()).await.unwrap().as_ref(), Some(&first));
+    // A deletion makes room in the end, so that it is made while any is left.
+    let gone = Write { key: first.key.clone(), expect: Expect::At(first.revision), value: None };
+    assert_eq!(storage.commit(gone).await.unwrap().revision, Revision(3));
+    free.store(1 << 20, Ordering::SeqCst);
+    let none = Write { key: first.key, expect: Expect::Absent, value: None };
+    assert!(matches!(storage.commit(none).await, Err(CommitError::NoSpace { .. })));
     free.store(MIN_FREE_BYTES + (1 << 20), Ordering::SeqCst);
-    assert_eq!(storage.commit(create("b")).await.unwrap().revision, Revision(3));
+    assert_eq!(storage.commit(create("b")).await.unwrap().revision, Revision(4));
 }
 
 #[tokio::test]
