@@ -67,6 +67,7 @@ impl Registry {
         metadata.namespace = None;
         metadata.self_link = None;
         metadata.managed_fields = None;
+        super::restore::drop_annotation(metadata);
         metadata.deletion_timestamp = None;
         metadata.deletion_grace_period_seconds = None;
         for text in [&mut metadata.name, &mut metadata.generate_name] {

@@ -4,6 +4,7 @@
 //! A verb decides on a snapshot and commits against the revision that it decided on. Where another
 //! commit came first it decides again, on a snapshot that has that commit.
 
+mod backup;
 mod commit;
 mod create;
 mod delete;
@@ -13,6 +14,7 @@ mod owners;
 mod patch;
 mod read;
 mod refresh;
+mod restore;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -34,11 +36,13 @@ use crate::error::Error;
 use crate::graph::{Digest, Graph, Key, Record, Revision, Sight};
 use crate::storage::Storage;
 
+pub use backup::Backup;
 pub use create::GENERATED_NAME_TRIES;
 pub use delete::{DeleteOptions, Deleted, FINALIZER_FOREGROUND, FINALIZER_ORPHAN, Propagation};
 pub use list::{List, ListOptions, VersionMatch};
 pub use patch::{PATCH_OPERATIONS, Patch};
 pub use read::Reader;
+pub use restore::{RESTORE, RESTORE_ANNOTATION, exported};
 pub use watch::{EventType, Watch, WatchItem, WatchOptions, WatchStart};
 
 /// How often a verb decides anew when other commits come first, before it gives up with a 409.

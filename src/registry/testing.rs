@@ -67,6 +67,10 @@ impl Storage for Faulty {
         self.inner.watch(after)
     }
 
+    fn identity(&self) -> crate::storage::Identity {
+        self.inner.identity()
+    }
+
     fn stopped(&self) -> BoxFuture<'static, String> {
         self.inner.stopped()
     }

@@ -227,6 +227,7 @@ fn keep_server_fields(old: &Object, new: &mut Object) {
     new.generation = old.generation;
     new.generate_name.clone_from(&old.generate_name);
     new.managed_fields.clone_from(&old.managed_fields);
+    super::restore::drop_annotation(new);
     drop_empty(new);
 }
 
