@@ -110,7 +110,12 @@ pub enum Error {
     /// 404 for a path that nothing serves.
     NoSuchPath,
     /// 405.
-    MethodNotAllowed(String),
+    MethodNotAllowed {
+        /// The kind asked about, where there is one.
+        kind: Option<Kind>,
+        /// What is not allowed.
+        message: String,
+    },
     /// 406.
     NotAcceptable(String),
     /// 409, reason `AlreadyExists`.
@@ -195,7 +200,7 @@ impl Error {
             Self::Unauthorized(_) => 401,
             Self::Forbidden { .. } => 403,
             Self::NotFound { .. } | Self::NoSuchPath => 404,
-            Self::MethodNotAllowed(_) => 405,
+            Self::MethodNotAllowed { .. } => 405,
             Self::NotAcceptable(_) => 406,
             Self::AlreadyExists { .. } | Self::Conflict { .. } => 409,
             Self::Expired { .. } => 410,
@@ -218,7 +223,7 @@ impl Error {
             Self::Unauthorized(_) => "Unauthorized",
             Self::Forbidden { .. } => "Forbidden",
             Self::NotFound { .. } | Self::NoSuchPath => "NotFound",
-            Self::MethodNotAllowed(_) => "MethodNotAllowed",
+            Self::MethodNotAllowed { .. } => "MethodNotAllowed",
             Self::NotAcceptable(_) => "NotAcceptable",
             Self::AlreadyExists { .. } => "AlreadyExists",
             Self::Conflict { .. } => "Conflict",
@@ -264,6 +269,7 @@ impl Error {
         let mut continue_token = None;
         match self {
             Self::Forbidden { kind: Some(kind), name, .. } => about(Some(*kind), name, true),
+            Self::MethodNotAllowed { kind: Some(kind), .. } => about(Some(*kind), "", true),
             Self::NotFound { kind, name } | Self::AlreadyExists { kind, name } | Self::Conflict { kind, name, .. } => {
                 about(Some(*kind), name, true);
             }
@@ -328,15 +334,15 @@ impl fmt::Display for Error {
             Self::BadRequest(m)
             | Self::Unauthorized(m)
             | Self::Forbidden { message: m, .. }
-            | Self::MethodNotAllowed(m)
+            | Self::MethodNotAllowed { message: m, .. }
             | Self::NotAcceptable(m)
             | Self::Expired { message: m, .. }
-            | Self::TooLarge(m)
             | Self::UnsupportedMediaType(m)
             | Self::TooManyRequests(m)
             | Self::Unavailable(m)
             | Self::InsufficientStorage(m) => f.write_str(m),
             Self::NotFound { kind, name } => write!(f, "{}.{GROUP} {name:?} not found", kind.plural()),
+            Self::TooLarge(m) => write!(f, "Request entity too large: {m}"),
             Self::NoSuchPath => f.write_str("the server could not find the requested resource"),
             Self::AlreadyExists { kind, name } => write!(f, "{}.{GROUP} {name:?} already exists", kind.plural()),
             Self::Conflict { kind, name, message } => {
@@ -351,7 +357,7 @@ impl fmt::Display for Error {
                 write_fields(f, fields)
             }
             Self::ResourceVersionTooLarge { asked, current } => {
-                write!(f, "Too large resource version: {asked}, current: {current}")
+                write!(f, "Timeout: Too large resource version: {asked}, current: {current}")
             }
             Self::Internal(_) => f.write_str("an internal error has occurred; the server's log has the cause"),
         }

@@ -117,6 +117,12 @@ impl Caller {
         }
     }
 
+    /// Whether the credentials have been taken back.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.as_ref().is_some_and(CancellationToken::is_cancelled)
+    }
+
     /// The same user with other credentials' end: what acts for somebody ends with it.
     pub(super) fn ends_with(mut self, other: &Self) -> Self {
         self.revoked.clone_from(&other.revoked);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::auth::OrganizationCreators;
@@ -15,7 +16,7 @@ use crate::server::{self, Config, Ready, log};
 Examples:
   imagehub serve --demo                          try it, with a sample catalogue
   imagehub serve --data-dir /var/lib/imagehub    keep the data there
-  imagehub serve --kube-listen 0.0.0.0:8443      serve the Kubernetes API to other machines")]
+  imagehub serve --kube-listen 192.0.2.7:8443    serve the Kubernetes API to other machines, as 192.0.2.7")]
 pub(super) struct Args {
     /// Where the data, the certificates and the administrator's kubeconfig are
     #[arg(long, env = "IMAGEHUB_DATA_DIR", value_name = "DIR", default_value = "imagehub-data")]
@@ -27,7 +28,7 @@ pub(super) struct Args {
     #[arg(long, env = "IMAGEHUB_HTTP_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     http_listen: SocketAddr,
     /// Load a sample catalogue if there is no data yet
-    #[arg(long, env = "IMAGEHUB_DEMO")]
+    #[arg(long, env = "IMAGEHUB_DEMO", value_parser = BoolishValueParser::new())]
     demo: bool,
     /// Who may make an organization, and become its manager
     #[arg(long, env = "IMAGEHUB_CREATE_ORGANIZATIONS", value_name = "WHO", default_value = "signed-in")]

@@ -1,7 +1,8 @@
 //! The log of what happened, one for all watchers.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
 use super::record::Record;
@@ -19,27 +20,27 @@ pub struct Event {
     pub key: Key,
     /// The event of the same kind before this one: whoever has seen that has missed nothing.
     pub previous: Revision,
+    /// Whether it is about an image of a repository that only managers and administrators saw then. What was
+    /// told to others must also be told to be gone, and what was not must not, whatever became of the
+    /// repository since.
+    pub(super) hidden: bool,
     /// The object before, if it was there.
     pub old: Option<Arc<Record>>,
     pub(super) version: Arc<Version>,
-    encoded: [OnceLock<Bytes>; ENCODINGS],
+    pub(super) encoded: [ArcSwapOption<Encoded>; ENCODINGS],
+}
+
+/// The bytes of an event, and the snapshot that they were made from.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    of: Revision,
+    bytes: Bytes,
 }
 
 /// How many encodings of an event are kept: each form for each sight.
 pub const ENCODINGS: usize = 4;
 
 impl Event {
-    pub(super) fn new(
-        revision: Revision,
-        at_ms: i64,
-        key: Key,
-        previous: Revision,
-        old: Option<Arc<Record>>,
-        version: Arc<Version>,
-    ) -> Self {
-        Self { revision, at_ms, key, previous, old, version, encoded: Default::default() }
-    }
-
     /// The object after, if it is there.
     #[must_use]
     pub fn new_record(&self) -> Option<&Arc<Record>> {
@@ -58,8 +59,15 @@ impl Event {
         self.old.as_ref().map_or(0, |old| old.weight()) + OVERHEAD
     }
 
-    /// The event's bytes in encoding `which` (below [`ENCODINGS`]), made once for all watchers.
-    pub fn encoded(&self, which: usize, make: impl FnOnce() -> Bytes) -> Bytes {
-        self.encoded[which].get_or_init(make).clone()
+    /// The event's bytes in encoding `which` (below [`ENCODINGS`]), made once for all watchers who see the
+    /// snapshot of revision `of`: a computed status is of one snapshot, and so is what may be seen of it.
+    pub fn encoded(&self, which: usize, of: Revision, make: impl FnOnce() -> Bytes) -> Bytes {
+        let slot = &self.encoded[which];
+        if let Some(encoded) = slot.load().as_ref().filter(|encoded| encoded.of == of) {
+            return encoded.bytes.clone();
+        }
+        let bytes = make();
+        slot.store(Some(Arc::new(Encoded { of, bytes: bytes.clone() })));
+        bytes
     }
 }

@@ -94,7 +94,9 @@ impl Graph {
         }
         snapshot.revision = state.revision;
         snapshot.floor = state.revision;
+        // Of what was deleted before, and of whom that concerned, nothing is known.
         snapshot.sight_log = SightLog::since(state.revision);
+        snapshot.last_of_kind = [state.revision; Kind::ALL.len()];
         snapshot.at_ms = at_ms;
         let graph = Arc::new(Self {
             published: watch::Sender::new(state.revision),
@@ -157,6 +159,7 @@ impl Writer {
         let commits = self.commits.next().await.ok_or(GraphError::Ended)??;
         let mut snapshot = Snapshot::clone(&self.graph.current.load());
         let mut changed = [None; Kind::ALL.len()];
+        let sight = snapshot.sight_log.newest();
         for (commit, record) in decode_all(commits)? {
             changed[commit.key.kind as usize] = Some(commit.revision);
             snapshot.apply(&commit.key, commit.revision, commit.at_ms, record, true);
@@ -165,6 +168,11 @@ impl Writer {
         let horizon = snapshot.at_ms.saturating_sub(age);
         snapshot.trim(self.window.bytes, horizon);
         let revision = snapshot.revision;
+        if snapshot.sight_log.newest() > sight {
+            // A change of sight has no event of these kinds, but their watchers must look.
+            changed[Kind::Image as usize] = Some(revision);
+            changed[Kind::Repository as usize] = Some(revision);
+        }
         self.graph.current.store(Arc::new(snapshot));
         // First the kinds: whoever reads its own write may look at once for the event of it.
         for (sender, revision) in self.graph.changed.iter().zip(changed) {

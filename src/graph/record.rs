@@ -501,6 +501,10 @@ impl Record {
 }
 
 fn write_version(out: &mut Vec<u8>, revision: Revision) {
+    // What a dry run would have made has none.
+    if revision == Revision::default() {
+        return;
+    }
     out.extend_from_slice(br#""resourceVersion":""#);
     out.extend_from_slice(revision.to_string().as_bytes());
     out.extend_from_slice(br#"","#);

@@ -22,7 +22,7 @@ pub enum Sight {
 pub(super) enum Change {
     /// A repository of this organization came to light or went out of it, with what is in it.
     Privacy(Arc<str>),
-    /// This manager came to an organization that has something private, or left it.
+    /// This manager came to an organization, or left it.
     Manager(Arc<str>),
 }
 
@@ -43,6 +43,11 @@ impl SightLog {
     /// A log of which nothing is known up to `revision`.
     pub(super) fn since(revision: Revision) -> Self {
         Self { changes: Vector::new(), forgotten: revision }
+    }
+
+    /// The revision of the newest change.
+    pub(super) fn newest(&self) -> Revision {
+        self.changes.last().map_or(self.forgotten, |(revision, _)| *revision)
     }
 
     /// Forgets what was before `floor`.

@@ -284,7 +284,17 @@ impl Snapshot {
         }
         if with_event {
             let previous = std::mem::replace(&mut self.last_of_kind[key.kind as usize], revision);
-            let event = Event::new(revision, self.at_ms, Key { kind: key.kind, name }, previous, old, version);
+            let image = version.record.as_ref().or(old.as_ref()).and_then(|record| record.image());
+            let event = Event {
+                revision,
+                at_ms: self.at_ms,
+                key: Key { kind: key.kind, name },
+                previous,
+                hidden: image.is_some_and(|image| self.hidden(&image.repository)),
+                old,
+                version,
+                encoded: Default::default(),
+            };
             self.log_bytes += event.weight();
             self.log.push_back(Arc::new(event));
         } else {
@@ -504,15 +514,11 @@ impl Snapshot {
             let had = entry.managers();
             entry.claims.replace(key, now);
             let has = entry.managers();
-            let repositories = entry.repositories.clone();
             let came_or_went = had.iter().filter(|m| !has.contains(m)).chain(has.iter().filter(|m| !had.contains(m)));
             let changed: Vec<Arc<str>> = came_or_went.map(|manager| Arc::from(&**manager)).collect();
-            if !changed.is_empty() && repositories.iter().any(|repository| self.hidden(repository)) {
-                for manager in changed {
-                    self.sight_log.push(self.revision, Change::Manager(manager));
-                }
+            for manager in changed {
+                self.sight_log.push(self.revision, Change::Manager(manager));
             }
-            let Some(entry) = self.organizations.get(&name) else { continue };
             if entry.claims.is_empty() && entry.repositories.is_empty() {
                 self.organizations.remove(&name);
             }

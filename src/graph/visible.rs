@@ -138,9 +138,22 @@ impl Visible {
             return true;
         }
         if let Some(image) = record.image() {
+            // A build that is wrong on purpose: the table of sight must refuse it.
+            if cfg!(feature = "broken-sight-check") {
+                return true;
+            }
             return !self.hides(&image.repository);
         }
         record.repository().is_none_or(|r| !r.private || self.manages(r.organization()))
+    }
+
+    /// Whether the caller is told of `record`, the old or the new object of `event`.
+    #[must_use]
+    pub fn sees_in(&self, event: &Event, record: &Record) -> bool {
+        match record.image() {
+            Some(image) => !event.hidden || self.manages(organization_of(&image.repository)),
+            None => self.sees(record),
+        }
     }
 
     /// The object now.

@@ -9,9 +9,9 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
-use crate::api::decode::{check_type, parse_json, parse_yaml};
-use crate::api::{FieldValidation, Kind, Object, conform, into_object, unknown_fields_outcome};
-use crate::error::Error;
+use crate::api::decode::{MAX_SHOWN, check_type, parse_json, parse_yaml};
+use crate::api::{API_VERSION, FieldValidation, Kind, Object, conform, into_object, unknown_fields_outcome};
+use crate::error::{Error, FieldError};
 use crate::registry::{PATCH_OPERATIONS, Patch};
 
 /// The largest body that is read, in bytes: kube-apiserver's own limit.
@@ -37,27 +37,27 @@ pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Error
 }
 
 /// The media type of a body, without parameters; JSON where it isn't said, as for kube.
-fn media_type(headers: &HeaderMap) -> Result<mime::Mime, Error> {
+fn media_type(headers: &HeaderMap, wanted: &[&str]) -> Result<mime::Mime, Error> {
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(mime::APPLICATION_JSON) };
     let text = value.to_str().unwrap_or_default();
-    text.parse().map_err(|_| unsupported(text, &["application/json", "application/yaml"]))
+    text.parse().map_err(|_| unsupported(wanted))
 }
 
-fn unsupported(given: &str, wanted: &[&str]) -> Error {
+fn unsupported(wanted: &[&str]) -> Error {
     Error::UnsupportedMediaType(format!(
-        "the body of the request was in an unknown format - accepted media types include: {}{}",
+        "the body of the request was in an unknown format - accepted media types include: {}",
         wanted.join(", "),
-        if given.is_empty() { String::new() } else { format!(" (not {given:?})") }
     ))
 }
 
 /// Parses a body, and says which of its fields are there twice, and whether it was YAML.
 fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<(Value, Vec<String>, bool), Error> {
-    let media = media_type(headers)?;
+    const WANTED: [&str; 2] = ["application/json", "application/yaml"];
+    let media = media_type(headers, &WANTED)?;
     let yaml = match media.essence_str() {
         "application/json" => false,
-        "application/yaml" | "text/yaml" | "application/x-yaml" => true,
-        other => return Err(unsupported(other, &["application/json", "application/yaml"])),
+        "application/yaml" => true,
+        _ => return Err(unsupported(&WANTED)),
     };
     let (value, duplicates) = if yaml { parse_yaml(bytes)? } else { parse_json(bytes)? };
     Ok((value, duplicates, yaml))
@@ -80,6 +80,7 @@ pub(super) fn object(
 ) -> Result<Decoded, Error> {
     let (mut value, duplicates, yaml) = parse(headers, bytes)?;
     check_type(kind, &value)?;
+    check_type_is_said(kind, &value)?;
     let mut conformed = conform(kind, &mut value);
     if yaml {
         conformed = conformed.for_yaml();
@@ -97,10 +98,25 @@ pub(super) fn object(
     Ok(Decoded { object, status, warnings })
 }
 
+/// Whether `value` says what it is: what is sent to be stored must, as for kube.
+fn check_type_is_said(kind: Kind, value: &Value) -> Result<(), Error> {
+    let said = |field: &str| value.get(field).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+    if !said("kind") {
+        let message = format!("the object provided is unrecognized (must be of type {kind}): Object 'Kind' is missing");
+        return Err(Error::BadRequest(message));
+    }
+    if !said("apiVersion") {
+        return Err(Error::BadRequest(format!(
+            "the API version in the data () does not match the expected API version ({API_VERSION})"
+        )));
+    }
+    Ok(())
+}
+
 /// Reads a patch. A strategic merge patch is 415, as for a CRD: kube's garbage collector then falls back.
-pub(super) fn patch(headers: &HeaderMap, bytes: &[u8]) -> Result<Patch, Error> {
+pub(super) fn patch(kind: Kind, name: &str, headers: &HeaderMap, bytes: &[u8]) -> Result<Patch, Error> {
     const WANTED: [&str; 2] = ["application/json-patch+json", "application/merge-patch+json"];
-    let media = media_type(headers)?;
+    let media = media_type(headers, &WANTED)?;
     match media.essence_str() {
         "application/json-patch+json" => {
             let (value, _) = parse_json(bytes)?;
@@ -110,8 +126,15 @@ pub(super) fn patch(headers: &HeaderMap, bytes: &[u8]) -> Result<Patch, Error> {
                     "The allowed maximum operations in a JSON patch is {PATCH_OPERATIONS}, got {count}"
                 )));
             }
-            let patch = serde_json::from_value(value);
-            Ok(Patch::Json(patch.map_err(|e| Error::BadRequest(format!("the body is no JSON patch (RFC 6902): {e}")))?))
+            if !value.is_array() {
+                return Err(Error::BadRequest("the body is no JSON patch (RFC 6902): it must be an array".to_owned()));
+            }
+            let patch = serde_json::from_value(value).map_err(|e| {
+                let shown = String::from_utf8_lossy(bytes).chars().take(MAX_SHOWN).collect::<String>();
+                let detail = format!("it is no JSON patch (RFC 6902): {e}");
+                Error::field(kind, name, FieldError::invalid("patch", shown, detail))
+            })?;
+            Ok(Patch::Json(patch))
         }
         "application/merge-patch+json" => {
             let (value, _) = parse_json(bytes)?;
@@ -120,11 +143,19 @@ pub(super) fn patch(headers: &HeaderMap, bytes: &[u8]) -> Result<Patch, Error> {
             }
             Ok(Patch::Merge(value))
         }
-        other => Err(unsupported(other, &WANTED)),
+        _ => Err(unsupported(&WANTED)),
     }
 }
 
-/// Parses the options that come as a body.
+/// Parses the options of a deletion that come as a body. Kube takes those of any group.
 pub(super) fn parse_options(headers: &HeaderMap, bytes: &[u8]) -> Result<Value, Error> {
-    parse(headers, bytes).map(|(value, _, _)| value)
+    const WANTED: &str = "DeleteOptions";
+    let (value, _, _) = parse(headers, bytes)?;
+    match value.get("kind").and_then(Value::as_str) {
+        None | Some("" | WANTED) => Ok(value),
+        Some(other) => {
+            let other: String = other.chars().take(MAX_SHOWN).collect();
+            Err(Error::BadRequest(format!("the body is of the kind {other:?}; it must be {WANTED}")))
+        }
+    }
 }

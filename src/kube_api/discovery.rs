@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(beta["apiVersion"], "apidiscovery.k8s.io/v2beta1");
         beta["apiVersion"] = json!("apidiscovery.k8s.io/v2");
         assert_eq!(beta, read(apis(DiscoveryForm::V2)));
-        assert_eq!(read(api(DiscoveryForm::V2))["items"], json!([]));
+        assert_eq!(read(api(DiscoveryForm::V2))["items"], json!([empty_core()]));
         assert_eq!(read(api(DiscoveryForm::Legacy))["kind"], "APIVersions");
         assert_eq!(read(group())["preferredVersion"]["groupVersion"], API_VERSION);
         assert_eq!(read(apis(DiscoveryForm::Legacy))["groups"][0]["name"], GROUP);

@@ -11,6 +11,9 @@ mod router;
 mod table;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 pub use body::BODY_LIMIT;
 pub use resource::Labels;
 pub use router::{App, router};

@@ -34,18 +34,21 @@ pub(super) struct Accepted {
     pub(super) gzip: bool,
 }
 
-/// Picks the first clause that can be served, as kube-apiserver does.
+/// Picks, by `q` and then as they come, the first clause that can be served, as kube-apiserver does.
 pub(super) fn negotiate(headers: &HeaderMap) -> Result<Accepted, Error> {
     let gzip = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok()).any(accepts_gzip);
     let accepted = |form, syntax| Accepted { form, syntax, gzip };
-    let mut any = false;
-    for value in headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()) {
-        for clause in value.split(',').take(CLAUSES) {
-            any = true;
-            if let Some((form, syntax)) = clause_form(clause) {
-                return Ok(accepted(form, syntax));
-            }
+    let clauses = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    let mut clauses = clauses.filter(|clause| !clause.trim().is_empty()).take(CLAUSES).peekable();
+    let any = clauses.peek().is_some();
+    let mut best: Option<(f32, Form, Syntax)> = None;
+    for (q, form, syntax) in clauses.filter_map(clause_form) {
+        if best.is_none_or(|(other, ..)| q > other) {
+            best = Some((q, form, syntax));
         }
+    }
+    if let Some((_, form, syntax)) = best {
+        return Ok(accepted(form, syntax));
     }
     if any {
         return Err(Error::NotAcceptable(
@@ -55,25 +58,29 @@ pub(super) fn negotiate(headers: &HeaderMap) -> Result<Accepted, Error> {
     Ok(accepted(Form::Object, Syntax::Json))
 }
 
-fn clause_form(clause: &str) -> Option<(Form, Syntax)> {
+/// The quality, the form and the syntax that a clause asks for, if they can be had.
+fn clause_form(clause: &str) -> Option<(f32, Form, Syntax)> {
     let mut parts = clause.split(';').map(str::trim);
     let syntax = match parts.next()? {
         "application/json" | "application/*" | "*/*" => Syntax::Json,
-        "application/yaml" | "text/yaml" => Syntax::Yaml,
+        "application/yaml" => Syntax::Yaml,
         _ => return None,
     };
-    let (mut group, mut version, mut kind) = ("", "", "");
+    let (mut q, mut group, mut version, mut kind) = (1.0, "", "", "");
     for (name, value) in parts.filter_map(|part| part.split_once('=')) {
         match name.trim() {
             "g" => group = value.trim(),
             "v" => version = value.trim(),
             "as" => kind = value.trim(),
-            "q" if value.trim().parse::<f32>().is_ok_and(|q| q <= 0.0) => return None,
+            "q" => q = value.trim().parse().unwrap_or(1.0),
             _ => {}
         }
     }
+    if q <= 0.0 {
+        return None;
+    }
     if kind.is_empty() {
-        return Some((Form::Object, syntax));
+        return Some((q, Form::Object, syntax));
     }
     if group != "meta.k8s.io" {
         return None;
@@ -84,7 +91,7 @@ fn clause_form(clause: &str) -> Option<(Form, Syntax)> {
         ("PartialObjectMetadata" | "PartialObjectMetadataList", "v1" | "v1beta1") => Form::Metadata,
         _ => return None,
     };
-    Some((form, syntax))
+    Some((q, form, syntax))
 }
 
 fn accepts_gzip(value: &str) -> bool {
@@ -125,7 +132,10 @@ mod tests {
         assert_eq!(of("application/json;as=Table;v=v9;g=meta.k8s.io").unwrap_err().code(), 406);
         assert_eq!(of("*/*").unwrap().form, Form::Object);
         assert_eq!(negotiate(&HeaderMap::new()).unwrap().form, Form::Object);
+        assert_eq!(of("").unwrap().form, Form::Object);
         assert_eq!(of("application/yaml").unwrap().syntax, Syntax::Yaml);
+        assert_eq!(of("application/yaml;q=0.5,application/json;q=0.9").unwrap().syntax, Syntax::Json);
+        assert_eq!(of("application/json;q=0").unwrap_err().code(), 406);
     }
 
     #[test]

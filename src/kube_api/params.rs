@@ -6,6 +6,8 @@ use http::HeaderMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions as WireDeleteOptions;
 use rand::RngExt as _;
 
+use super::negotiate::Form;
+use crate::api::decode::MAX_SHOWN;
 use crate::api::{FieldSelector, FieldValidation, LabelSelector};
 use crate::error::{Error, FieldError, FieldReason};
 use crate::graph::Revision;
@@ -17,6 +19,19 @@ const WATCH_SECONDS: u64 = 1800;
 
 /// The longest that a watch lasts, in seconds.
 const LONGEST_WATCH_SECONDS: u64 = 24 * 3600;
+
+/// The longest name of a field manager, in bytes, as kube has it.
+const LONGEST_FIELD_MANAGER: usize = 128;
+
+/// How many words of `dryRun` are looked at.
+const DRY_RUN_WORDS: usize = 16;
+
+/// The kind of a patch's options.
+pub(super) const PATCH_OPTIONS: &str = "PatchOptions";
+
+/// How kubectl names itself when it applies a manifest by a merge patch that it makes itself. Other merge
+/// patches, those of `kubectl patch` and `kubectl edit` among them, say what they take away.
+const CLIENT_SIDE_APPLY: &str = "kubectl-client-side-apply";
 
 /// The query of a request.
 #[derive(Debug, Default)]
@@ -42,12 +57,12 @@ impl Params {
         Some(!(value == "0" || value.eq_ignore_ascii_case("false")))
     }
 
-    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Error> {
-        let Some(text) = self.get(name) else { return Ok(None) };
+    /// A number; an empty one is none, as for kube.
+    fn number(&self, name: &str) -> Result<Option<i64>, Error> {
+        let Some((_, text)) = self.0.iter().find(|(key, _)| key == name) else { return Ok(None) };
         let number = text.parse().map_err(|_| {
-            Error::BadRequest(format!(
-                "the query parameter {name} is {text:?}; it must be a number that is not negative"
-            ))
+            let shown: String = text.chars().take(MAX_SHOWN).collect();
+            Error::BadRequest(format!("the query parameter {name} is {shown:?}; it must be a whole number"))
         });
         number.map(Some)
     }
@@ -76,39 +91,16 @@ impl Params {
     }
 
     pub(super) fn list(&self) -> Result<ListOptions, Error> {
-        let limit = self.number::<u64>("limit")?.filter(|limit| *limit > 0);
+        // Kube reads it for a list, too.
+        self.number("timeoutSeconds")?;
+        // None and negative ones are no limit.
+        let limit = self.number("limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
         let continue_token = self.get("continue").map(str::to_owned);
+        let matching = self.list_match(continue_token.is_some())?;
         let version = self.version()?;
-        let matching = self.get("resourceVersionMatch");
-        let mut faults = Vec::new();
-        let matching = match matching {
-            None => None,
-            Some("NotOlderThan") => Some(VersionMatch::NotOlderThan),
-            Some("Exact") => Some(VersionMatch::Exact),
-            Some(other) => {
-                faults.push(unsupported("resourceVersionMatch", other, &["Exact", "NotOlderThan"]));
-                None
-            }
-        };
-        let forbidden = |faults: &mut Vec<FieldError>, why| {
-            faults.push(FieldError::forbidden("resourceVersionMatch", why));
-        };
-        if matching.is_some() && version.is_none() {
-            forbidden(&mut faults, "resourceVersionMatch is forbidden unless resourceVersion is provided");
-        }
-        if matching.is_some() && continue_token.is_some() {
-            forbidden(&mut faults, "resourceVersionMatch is forbidden when continue is provided");
-        }
-        if matching == Some(VersionMatch::Exact) && version == Some(Revision(0)) {
-            forbidden(&mut faults, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
-        }
-        if self.tristate("sendInitialEvents").is_some() {
-            faults.push(FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
-        }
         if version.is_some_and(|v| v.0 > 0) && continue_token.is_some() {
             return Err(Error::BadRequest("specifying resource version is not allowed when using continue".to_owned()));
         }
-        invalid("ListOptions", faults)?;
         // Kube's rules for a version without a match: with a limit it is meant exactly, so that pages agree.
         let version = version.filter(|v| v.0 > 0).map(|version| {
             let default = if limit.is_some() { VersionMatch::Exact } else { VersionMatch::NotOlderThan };
@@ -117,41 +109,49 @@ impl Params {
         Ok(ListOptions {
             labels: self.label_selector()?,
             fields: self.field_selector()?,
-            limit: limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+            limit,
             continue_token,
             version,
         })
     }
 
-    pub(super) fn watch(&self) -> Result<WatchOptions, Error> {
-        let initial = self.tristate("sendInitialEvents");
-        let matching = self.get("resourceVersionMatch");
+    /// How a list's version is meant; the checks and the order are those of kube's `ValidateListOptions`.
+    fn list_match(&self, continued: bool) -> Result<Option<VersionMatch>, Error> {
+        const FIELD: &str = "resourceVersionMatch";
         let mut faults = Vec::new();
-        if self.get("continue").is_some() {
-            faults.push(FieldError::forbidden("continue", "continue is forbidden for watch"));
-        }
-        match (initial, matching) {
-            (None, Some(_)) => faults.push(FieldError::forbidden(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            )),
-            (Some(_), None) => faults.push(FieldError::forbidden(
-                "resourceVersionMatch",
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            )),
-            (Some(_), Some(other)) if other != "NotOlderThan" => {
-                faults.push(unsupported("resourceVersionMatch", other, &["NotOlderThan"]));
+        let mut matching = None;
+        if let Some(word) = self.get(FIELD) {
+            if self.get("resourceVersion").is_none() {
+                let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+                faults.push(FieldError::forbidden(FIELD, why));
             }
-            _ => {}
+            if continued {
+                let why = "resourceVersionMatch is forbidden when continue is provided";
+                faults.push(FieldError::forbidden(FIELD, why));
+            }
+            match word {
+                "NotOlderThan" => matching = Some(VersionMatch::NotOlderThan),
+                "Exact" => matching = Some(VersionMatch::Exact),
+                other => faults.push(unsupported(FIELD, other, &["Exact", "NotOlderThan", ""])),
+            }
+            if matching == Some(VersionMatch::Exact) && self.get("resourceVersion") == Some("0") {
+                let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+                faults.push(FieldError::forbidden(FIELD, why));
+            }
         }
-        let bookmarks = self.flag("allowWatchBookmarks");
-        if initial == Some(true) && !bookmarks {
-            faults.push(FieldError::forbidden(
-                "allowWatchBookmarks",
-                "sendInitialEvents needs allowWatchBookmarks: the end of the initial events is told by a bookmark",
-            ));
+        if self.tristate("sendInitialEvents").is_some() {
+            faults.push(FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
         }
         invalid("ListOptions", faults)?;
+        Ok(matching)
+    }
+
+    pub(super) fn watch(&self) -> Result<WatchOptions, Error> {
+        // Kube reads it for a watch, too.
+        self.number("limit")?;
+        let initial = self.tristate("sendInitialEvents");
+        self.check_watch(initial.is_some())?;
+        let bookmarks = self.flag("allowWatchBookmarks");
         let version = self.version()?.unwrap_or_default();
         let start = match (initial, version) {
             (Some(true), version) => WatchStart::Existing(version),
@@ -160,47 +160,90 @@ impl Params {
             (None, Revision(0)) => WatchStart::Existing(Revision(0)),
             (_, version) => WatchStart::After(version),
         };
-        let seconds = match self.number::<u64>("timeoutSeconds")? {
+        let seconds = match self.number("timeoutSeconds")? {
             None | Some(0) => rand::rng().random_range(WATCH_SECONDS..WATCH_SECONDS * 2),
-            Some(seconds) => seconds.min(LONGEST_WATCH_SECONDS),
+            Some(seconds) => match u64::try_from(seconds) {
+                Ok(seconds) => seconds.min(LONGEST_WATCH_SECONDS),
+                Err(_) => {
+                    let why = format!("the query parameter timeoutSeconds is {seconds}; it must not be negative");
+                    return Err(Error::BadRequest(why));
+                }
+            },
         };
         Ok(WatchOptions {
             labels: self.label_selector()?,
             fields: self.field_selector()?,
             start,
             bookmarks,
-            initial_end: initial == Some(true),
+            // Told by a bookmark, so only to whom wants them; also to one of the older protocol.
+            initial_end: bookmarks && matches!(start, WatchStart::Existing(_)),
             lasts: Duration::from_secs(seconds),
         })
+    }
+
+    /// The checks of kube's `ValidateListOptions` for a watch, in its order.
+    fn check_watch(&self, initial: bool) -> Result<(), Error> {
+        const FIELD: &str = "resourceVersionMatch";
+        const WANTED: &str = "NotOlderThan";
+        let matching = self.get(FIELD);
+        let mut faults = Vec::new();
+        if initial && matching != Some(WANTED) {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            faults.push(FieldError::forbidden(FIELD, why));
+        }
+        if matching.is_some() && !initial {
+            let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            faults.push(FieldError::forbidden(FIELD, why));
+        }
+        if let Some(other) = matching.filter(|word| *word != WANTED) {
+            faults.push(unsupported(FIELD, other, &[WANTED]));
+        }
+        if self.get("continue").is_some() {
+            faults.push(FieldError::forbidden("continue", "continue is forbidden for watch"));
+        }
+        invalid("ListOptions", faults)
     }
 
     /// The options of a write: `options` is the kind that faults are told of.
     pub(super) fn write(&self, options: &'static str) -> Result<(WriteOptions, FieldValidation), Error> {
         let mut faults = Vec::new();
-        let dry_run = self.dry_run(&mut faults);
+        if options == PATCH_OPTIONS && self.tristate("force").is_some() {
+            faults.push(FieldError::forbidden("force", "may not be specified for non-apply patch"));
+        }
+        self.check_field_manager(&mut faults);
+        let dry_run = dry_run(self.all("dryRun"), &mut faults);
         let validation = FieldValidation::parse(self.get("fieldValidation")).unwrap_or_else(|fault| {
             faults.push(fault);
             FieldValidation::default()
         });
         invalid(options, faults)?;
-        Ok((WriteOptions { dry_run }, validation))
+        let reapplies = self.get("fieldManager") == Some(CLIENT_SIDE_APPLY);
+        Ok((WriteOptions { dry_run, reapplies }, validation))
     }
 
-    fn dry_run(&self, faults: &mut Vec<FieldError>) -> bool {
-        let mut dry_run = false;
-        for (_, value) in self.0.iter().filter(|(key, _)| key == "dryRun") {
-            if value == "All" {
-                dry_run = true;
-            } else {
-                faults.push(unsupported("dryRun", value, &["All"]));
-            }
+    fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The checks of kube's `ValidateFieldManager`.
+    fn check_field_manager(&self, faults: &mut Vec<FieldError>) {
+        const FIELD: &str = "fieldManager";
+        let manager = self.get(FIELD).unwrap_or_default();
+        if manager.len() > LONGEST_FIELD_MANAGER {
+            let message = format!("Too long: may not be more than {LONGEST_FIELD_MANAGER} bytes");
+            faults.push(FieldError::new(FIELD, FieldReason::TooLong, message));
         }
-        dry_run
+        if let Some((at, wrong)) = manager.chars().enumerate().find(|(_, c)| c.is_control()) {
+            let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(wrong));
+            let shown: String = manager.chars().take(MAX_SHOWN).collect();
+            faults.push(FieldError::invalid(FIELD, shown, detail));
+        }
     }
 
     /// The options of a deletion: the body's, where there is one, else the query's.
     pub(super) fn delete(&self, headers: &HeaderMap, body: &[u8]) -> Result<DeleteOptions, Error> {
         let wire = if body.iter().all(u8::is_ascii_whitespace) {
+            self.number("gracePeriodSeconds")?;
             WireDeleteOptions {
                 orphan_dependents: self.tristate("orphanDependents"),
                 propagation_policy: self.get("propagationPolicy").map(str::to_owned),
@@ -212,14 +255,6 @@ impl Params {
                 .map_err(|e| Error::BadRequest(format!("the body is no DeleteOptions: {e}")))?
         };
         let mut faults = Vec::new();
-        let mut dry_run = self.dry_run(&mut faults);
-        for value in wire.dry_run.iter().flatten() {
-            if value == "All" {
-                dry_run = true;
-            } else {
-                faults.push(unsupported("dryRun", value, &["All"]));
-            }
-        }
         let propagation = match (wire.orphan_dependents, wire.propagation_policy.as_deref()) {
             (Some(_), Some(policy)) => {
                 faults.push(FieldError::invalid(
@@ -244,6 +279,8 @@ impl Params {
                 parsed
             }
         };
+        let asked = wire.dry_run.iter().flatten().map(String::as_str).chain(self.all("dryRun"));
+        let dry_run = dry_run(asked, &mut faults);
         invalid("DeleteOptions", faults)?;
         let preconditions = wire.preconditions.unwrap_or_default();
         Ok(DeleteOptions {
@@ -255,14 +292,21 @@ impl Params {
     }
 
     /// What rows of a table hold of their object.
-    pub(super) fn include(&self) -> Result<Include, Error> {
+    pub(super) fn include(&self, form: Form) -> Result<Include, Error> {
+        if !matches!(form, Form::Table { .. }) {
+            return Ok(Include::Metadata);
+        }
         match self.get("includeObject") {
             None | Some("Metadata") => Ok(Include::Metadata),
             Some("None") => Ok(Include::None),
             Some("Object") => Ok(Include::Object),
-            Some(other) => Err(Error::BadRequest(format!(
-                "the query parameter includeObject is {other:?}; it must be one of None, Metadata, Object"
-            ))),
+            Some(other) => {
+                let shown: String = other.chars().take(MAX_SHOWN).collect();
+                Err(Error::BadRequest(format!(
+                    "Unable to convert to Table as requested: includeObject: Invalid value: {shown:?}: must be \
+                     'Metadata', 'Object', 'None', or empty"
+                )))
+            }
         }
     }
 }
@@ -275,9 +319,19 @@ pub(super) enum Include {
     Object,
 }
 
+/// Whether a write is to be checked only: `All` is the one word for it.
+fn dry_run<'a>(asked: impl Iterator<Item = &'a str>, faults: &mut Vec<FieldError>) -> bool {
+    let asked: Vec<String> = asked.map(|word| word.chars().take(MAX_SHOWN).collect()).take(DRY_RUN_WORDS).collect();
+    if asked.iter().any(|word| word != "All") {
+        let message = format!("Unsupported value: {asked:?}: supported values: \"All\"");
+        faults.push(FieldError::new("dryRun", FieldReason::NotSupported, message));
+    }
+    !asked.is_empty()
+}
+
 fn unsupported(field: &str, value: &str, supported: &[&str]) -> FieldError {
     let list: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-    let shown: String = value.chars().take(128).collect();
+    let shown: String = value.chars().take(MAX_SHOWN).collect();
     FieldError {
         field: field.to_owned(),
         reason: FieldReason::NotSupported,

@@ -8,13 +8,16 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 
 use super::negotiate::{Accepted, Syntax, negotiate};
-use super::params::Params;
+use super::params::{PATCH_OPTIONS, Params};
 use super::router::App;
 use super::{body, respond, watch};
-use crate::api::Kind;
+use crate::api::{GROUP, Kind};
 use crate::auth::{Caller, Verb};
 use crate::error::Error;
-use crate::registry::{Deleted, WatchStart};
+use crate::registry::{Deleted, FINALIZER_FOREGROUND, FINALIZER_ORPHAN, WatchStart};
+
+/// Finalizers of kube's own that have no domain.
+const STANDARD_FINALIZERS: [&str; 3] = [FINALIZER_ORPHAN, FINALIZER_FOREGROUND, "kubernetes"];
 
 /// What a request was, in words of which there are few: for metrics. Set on every answer about a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,12 +79,33 @@ fn not_allowed(target: &Target, method: &Method) -> Response {
         (Some(_), false) => "DELETE, GET, HEAD, PATCH, PUT",
         (Some(_), true) => "GET, HEAD, PATCH, PUT",
     };
-    let error = Error::MethodNotAllowed(format!(
-        "the server does not allow this method on the requested resource ({method}; it allows {allowed})"
-    ));
+    let verb = match method.as_str() {
+        "POST" => "create",
+        "PUT" => "update",
+        "PATCH" => "patch",
+        "DELETE" => "delete",
+        other => other,
+    };
+    let message = format!("{verb} is not supported on resources of kind \"{}.{GROUP}\"", target.kind.plural());
+    let error = Error::MethodNotAllowed { kind: Some(target.kind), message };
     let mut response = respond::error(&error);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
+}
+
+/// Kube's warnings about finalizers that aren't of a domain.
+fn finalizer_warnings(finalizers: &[String]) -> Vec<String> {
+    let unqualified =
+        finalizers.iter().filter(|name| !name.contains('/') && !STANDARD_FINALIZERS.contains(&name.as_str()));
+    unqualified
+        .map(|name| {
+            let path = if name.contains('.') { " including a path (/)" } else { "" };
+            format!(
+                "metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name{path} to avoid accidental \
+                 conflicts with other finalizer writers"
+            )
+        })
+        .collect()
 }
 
 struct Call<'a> {
@@ -103,7 +127,7 @@ impl Call<'_> {
         registry.authorize(&self.caller, self.verb, kind, subresource, name)?;
         let accepted = negotiate(&self.parts.headers)?;
         let now = registry.clock().now();
-        let include = self.params.include()?;
+        let include = self.params.include(accepted.form)?;
         match self.verb {
             Verb::Get => {
                 let (reader, record) = registry.get(&self.caller, kind, name, self.params.at_least()?).await?;
@@ -119,8 +143,9 @@ impl Call<'_> {
                 let (options, validation) = self.params.write("CreateOptions")?;
                 let bytes = body::read(&self.parts.headers, body).await?;
                 let decoded = body::object(kind, &self.parts.headers, &bytes, validation, false)?;
+                let finalizers = finalizer_warnings(decoded.object.metadata.finalizers.as_deref().unwrap_or_default());
                 let mut written = registry.create(&self.caller, decoded.object, options).await?;
-                written.warnings.extend(decoded.warnings);
+                written.warnings.extend(decoded.warnings.into_iter().chain(finalizers));
                 Ok(respond::written(accepted, include, &written, now))
             }
             Verb::Update => {
@@ -128,6 +153,12 @@ impl Call<'_> {
                 let bytes = body::read(&self.parts.headers, body).await?;
                 let decoded = body::object(kind, &self.parts.headers, &bytes, validation, self.target.status)?;
                 let mut written = if self.target.status {
+                    let given = decoded.object.metadata.name.as_deref().unwrap_or_default();
+                    if given != name {
+                        return Err(Error::BadRequest(format!(
+                            "the name of the object ({given}) does not match the name on the URL ({name})"
+                        )));
+                    }
                     let version = decoded.object.metadata.resource_version.as_deref();
                     let status = decoded.status.unwrap_or_default();
                     registry.update_status(&self.caller, kind, name, version, &status, options).await?
@@ -138,9 +169,9 @@ impl Call<'_> {
                 Ok(respond::written(accepted, include, &written, now))
             }
             Verb::Patch => {
-                let (options, validation) = self.params.write("PatchOptions")?;
+                let (options, validation) = self.params.write(PATCH_OPTIONS)?;
                 let bytes = body::read(&self.parts.headers, body).await?;
-                let patch = body::patch(&self.parts.headers, &bytes)?;
+                let patch = body::patch(kind, name, &self.parts.headers, &bytes)?;
                 let written = if self.target.status {
                     registry.patch_status(&self.caller, kind, name, &patch, options).await?
                 } else {
@@ -152,7 +183,7 @@ impl Call<'_> {
                 let bytes = body::read(&self.parts.headers, body).await?;
                 let options = self.params.delete(&self.parts.headers, &bytes)?;
                 match registry.delete(&self.caller, kind, name, &options).await? {
-                    Deleted::Gone(record) => Ok(respond::deleted(&record)),
+                    Deleted::Gone(record) => Ok(respond::deleted(accepted, &record)),
                     Deleted::Terminating(reader, record) => {
                         Ok(respond::object(accepted, include, &reader, &record, StatusCode::OK, now))
                     }
@@ -170,11 +201,17 @@ impl Call<'_> {
 
     async fn watch(&self, accepted: Accepted) -> Result<Response, Error> {
         if accepted.syntax == Syntax::Yaml {
-            return Err(Error::NotAcceptable("a watch is answered as application/json only".to_owned()));
+            return Err(Error::NotAcceptable(
+                "only the following media types are accepted: application/json;stream=watch".to_owned(),
+            ));
+        }
+        if self.app.stop.is_cancelled() {
+            // It would end at once; informers take this for what it is, and ask again where they are.
+            return Err(Error::TooManyRequests("the server is stopping; ask again".to_owned()));
         }
         let options = self.params.watch()?;
         let from_version = matches!(options.start, WatchStart::After(_));
-        let include = self.params.include()?;
+        let include = self.params.include(accepted.form)?;
         let kind = self.target.kind;
         match self.app.registry.watch(&self.caller, kind, options).await {
             Ok(watch) => {

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures::stream;
-use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY, WARNING};
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY, WARNING,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -39,6 +42,10 @@ pub(super) fn error(error: &Error) -> Response {
         tracing::error!(%cause, "a request failed");
     }
     let code = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if matches!(error, Error::NoSuchPath) {
+        // Kube's answer where nothing is served at all, so that clients can tell it from an object that isn't there.
+        return plain(code, "404 page not found\n");
+    }
     let mut response = full(code, JSON, error.status_json().to_string());
     if let Some(wait) = error.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, wait.as_secs().into());
@@ -46,6 +53,13 @@ pub(super) fn error(error: &Error) -> Response {
     if matches!(error, Error::Unauthorized(_)) {
         response.headers_mut().insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
+    response
+}
+
+/// A line for people and probes.
+pub(super) fn plain(status: StatusCode, text: &'static str) -> Response {
+    let mut response = full(status, HeaderValue::from_static("text/plain; charset=utf-8"), text);
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -82,14 +96,14 @@ pub(super) fn document(headers: &HeaderMap, document: &Document, media: &'static
 }
 
 /// A success without an object, as kube answers a deletion that is complete.
-pub(super) fn deleted(record: &Record) -> Response {
+pub(super) fn deleted(accepted: Accepted, record: &Record) -> Response {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
         "details": {
             "name": record.name(), "group": GROUP, "kind": record.kind().plural(), "uid": record.uid(),
         },
     });
-    full(StatusCode::OK, JSON, status.to_string())
+    body(accepted, StatusCode::OK, status.to_string().into_bytes())
 }
 
 /// One object.
@@ -151,9 +165,7 @@ fn body(accepted: Accepted, status: StatusCode, json: Vec<u8>) -> Response {
         };
     }
     if !accepted.gzip || json.len() < COMPRESS_FROM {
-        let mut response = full(status, JSON, json);
-        response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
-        return response;
+        return full(status, JSON, json);
     }
     let whole = Bytes::from(json);
     let pieces = (0..whole.len()).step_by(CHUNK).map(move |at| whole.slice(at..whole.len().min(at + CHUNK)));
@@ -186,7 +198,7 @@ fn compressed(status: StatusCode, pieces: impl Iterator<Item = Bytes> + Send + '
     });
     let mut response = full(status, JSON, Body::from_stream(chunks));
     response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     response
 }
 
@@ -196,6 +208,9 @@ pub(super) fn list(accepted: Accepted, include: Include, kind: Kind, list: List,
     let mut metadata = json!({ "resourceVersion": list.revision.to_string() });
     if let Some(token) = &list.continue_token {
         metadata["continue"] = token.as_str().into();
+    } else if accepted.form == Form::Object {
+        // Lists of custom resources have it also where it is empty.
+        metadata["continue"] = "".into();
     }
     if let Some(remaining) = list.remaining {
         metadata["remainingItemCount"] = remaining.into();
@@ -233,9 +248,7 @@ pub(super) fn list(accepted: Accepted, include: Include, kind: Kind, list: List,
     if accepted.gzip {
         return compressed(StatusCode::OK, pieces);
     }
-    let mut response = full(StatusCode::OK, JSON, Body::from_stream(stream::iter(pieces.map(Ok::<_, Infallible>))));
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
-    response
+    full(StatusCode::OK, JSON, Body::from_stream(stream::iter(pieces.map(Ok::<_, Infallible>))))
 }
 
 /// The pieces of a list's body, each of about [`CHUNK`] bytes; a shorter one is the last.

@@ -65,7 +65,8 @@ async fn answer(
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(if is_document(path) {
-            Error::MethodNotAllowed("the server does not allow this method on the requested resource".to_owned())
+            let message = "the server does not allow this method on the requested resource".to_owned();
+            Error::MethodNotAllowed { kind: None, message }
         } else {
             Error::NoSuchPath
         });
@@ -88,10 +89,11 @@ fn target(path: &str) -> Result<Option<Target>, Error> {
     let status = match parts.next() {
         None => false,
         Some("status") if kind.has_status_subresource() => true,
-        Some(_) => return Err(Error::NoSuchPath),
+        // Kube's words for a subresource that there isn't.
+        Some(_) => return Err(Error::NotFound { kind, name: name.unwrap_or_default() }),
     };
     if parts.next().is_some() {
-        return Err(Error::NoSuchPath);
+        return Err(Error::NotFound { kind, name: name.unwrap_or_default() });
     }
     Ok(Some(Target { kind, name, status }))
 }
@@ -104,7 +106,7 @@ fn decode(segment: &str) -> Result<String, Error> {
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         if *byte == b'%' {
-            let digits = segment.get(at + 1..at + 3).ok_or_else(bad)?;
+            let digits = segment.get(at + 1..at + 3).filter(|d| !d.starts_with('+')).ok_or_else(bad)?;
             out.push(u8::from_str_radix(digits, 16).map_err(|_| bad())?);
             at += 3;
         } else {
@@ -165,17 +167,11 @@ fn document(app: &App, path: &str, headers: &HeaderMap) -> Result<Response, Erro
         },
         "/openapi/v3" => respond::document(headers, openapi::v3_index(), JSON),
         V3 => respond::document(headers, openapi::v3_document(), JSON),
-        "/healthz" | "/livez" => plain(StatusCode::OK, "ok"),
-        "/readyz" if *app.ready.borrow() => plain(StatusCode::OK, "ok"),
-        "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping"),
+        "/healthz" | "/livez" => respond::plain(StatusCode::OK, "ok"),
+        "/readyz" if *app.ready.borrow() => respond::plain(StatusCode::OK, "ok"),
+        "/readyz" => respond::plain(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping"),
         _ => return Err(Error::NoSuchPath),
     })
-}
-
-fn plain(status: StatusCode, text: &'static str) -> Response {
-    let mut response = Response::new(text.into());
-    *response.status_mut() = status;
-    response
 }
 
 /// What there is, as kube's `/` lists it.

@@ -86,6 +86,13 @@ pub(super) fn definitions(kind: Kind) -> String {
     Value::Array(all).to_string()
 }
 
+/// The cells of a row about no object: a bookmark's.
+pub(super) fn empty_cells(kind: Kind) -> Vec<Value> {
+    let mut cells = vec![Value::Null; columns(kind).len()];
+    cells[0] = "".into();
+    cells
+}
+
 /// The beginning of a table, up to its rows. `metadata` is a JSON object.
 pub(super) fn head(beta: bool, metadata: &str, definitions: &str) -> String {
     let version = if beta { "v1beta1" } else { "v1" };

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::negotiate::{Accepted, Form};
@@ -20,6 +20,9 @@ use crate::error::Error;
 use crate::graph::{Event, Record, Revision, Sight};
 use crate::registry::{EventType, Reader, Watch, WatchItem};
 
+/// About how much is written at a time.
+const CHUNK: usize = 64 * 1024;
+
 /// What kube calls the bookmark that ends the initial events.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
@@ -29,7 +32,64 @@ struct Writer {
     form: Form,
     include: Include,
     clock: SharedClock,
-    definitions: String,
+    /// A table's columns, for its first event: kube says `null` in the others.
+    definitions: Option<String>,
+}
+
+/// A watch that is being sent.
+struct Stream {
+    watch: Watch,
+    writer: Writer,
+    stop: CancellationToken,
+    /// What is to be sent next. It is written only when it is: what waits for a slow reader is shared with
+    /// all others.
+    pending: Option<Batch>,
+}
+
+/// Items, and what the caller reads at the snapshot that they are of.
+type Batch = (Reader, std::vec::IntoIter<WatchItem>);
+
+impl Stream {
+    /// The next events, of about [`CHUNK`] bytes.
+    async fn next(&mut self) -> Option<Bytes> {
+        let (reader, mut items) = match self.pending.take() {
+            // No bookmark: it would say that what is left out here was sent.
+            Some(_) if self.stop.is_cancelled() => return None,
+            Some(_) if self.watch.caller().is_revoked() => self.revoked()?,
+            Some(pending) => pending,
+            None => self.batch().await?,
+        };
+        let mut out = Vec::new();
+        while out.len() < CHUNK
+            && let Some(item) = items.next()
+        {
+            self.writer.write(&mut out, &reader, &item);
+        }
+        if items.len() > 0 {
+            self.pending = Some((reader, items));
+        }
+        Some(out.into())
+    }
+
+    async fn batch(&mut self) -> Option<Batch> {
+        let batch = if self.stop.is_cancelled() {
+            self.watch.end()
+        } else {
+            let caller = self.watch.caller().clone();
+            tokio::select! {
+                biased;
+                () = caller.revoked() => return self.revoked(),
+                () = self.stop.cancelled() => self.watch.end(),
+                batch = self.watch.next() => batch,
+            }
+        };
+        batch.map(|(reader, items)| (reader, items.into_iter()))
+    }
+
+    fn revoked(&mut self) -> Option<Batch> {
+        let failed = self.watch.fail(Error::Unauthorized("the token was taken back".to_owned()));
+        failed.map(|(reader, items)| (reader, items.into_iter()))
+    }
 }
 
 /// Answers with the events of `watch`, until it ends or `stop` is cancelled.
@@ -41,25 +101,12 @@ pub(super) fn respond(
     watch: Watch,
     stop: CancellationToken,
 ) -> Response {
-    let writer = Writer { kind, form: accepted.form, include, clock, definitions: table::definitions(kind) };
-    let chunks = stream::unfold((watch, writer, stop), |(mut watch, writer, stop)| async move {
-        let batch = if stop.is_cancelled() {
-            watch.end()
-        } else {
-            let caller = watch.caller().clone();
-            tokio::select! {
-                biased;
-                () = caller.revoked() => watch.fail(Error::Unauthorized("the token was taken back".to_owned())),
-                () = stop.cancelled() => watch.end(),
-                batch = watch.next() => batch,
-            }
-        };
-        let (reader, items) = batch?;
-        let mut out = Vec::new();
-        for item in &items {
-            writer.write(&mut out, &reader, item);
-        }
-        Some((Ok::<_, Infallible>(Bytes::from(out)), (watch, writer, stop)))
+    let definitions = Some(table::definitions(kind));
+    let writer = Writer { kind, form: accepted.form, include, clock, definitions };
+    let state = Stream { watch, writer, stop, pending: None };
+    let chunks = stream::unfold(state, |mut state| async move {
+        let chunk = state.next().await?;
+        Some((Ok::<_, Infallible>(chunk), state))
     });
     streaming(Body::from_stream(chunks))
 }
@@ -94,7 +141,7 @@ fn begin(out: &mut Vec<u8>, kind: &str) {
 }
 
 impl Writer {
-    fn write(&self, out: &mut Vec<u8>, reader: &Reader, item: &WatchItem) {
+    fn write(&mut self, out: &mut Vec<u8>, reader: &Reader, item: &WatchItem) {
         match item {
             WatchItem::Existing(record) => {
                 begin(out, EventType::Added.as_str());
@@ -107,7 +154,7 @@ impl Writer {
         }
     }
 
-    fn write_event(&self, out: &mut Vec<u8>, reader: &Reader, kind: EventType, event: &Event) {
+    fn write_event(&mut self, out: &mut Vec<u8>, reader: &Reader, kind: EventType, event: &Event) {
         begin(out, kind.as_str());
         // An object that leaves a selector is told as it last was in it, at the version that took it out.
         let left = (kind == EventType::Deleted && event.new_record().is_some()).then_some(event.old.as_ref()).flatten();
@@ -132,7 +179,9 @@ impl Writer {
                     self.write_record(out, reader, record, event.revision);
                     return out.extend_from_slice(b"}\n");
                 };
-                let bytes = event.encoded(form * 2 + class, || {
+                // What has no status is the same in every snapshot.
+                let of = if computed && form == 0 { reader.visible.revision() } else { Revision::default() };
+                let bytes = event.encoded(form * 2 + class, of, || {
                     let mut bytes = Vec::new();
                     self.write_record(&mut bytes, reader, record, event.revision);
                     bytes.into()
@@ -145,21 +194,23 @@ impl Writer {
         out.extend_from_slice(b"}\n");
     }
 
-    fn write_record(&self, out: &mut Vec<u8>, reader: &Reader, record: &Record, revision: Revision) {
+    fn write_record(&mut self, out: &mut Vec<u8>, reader: &Reader, record: &Record, revision: Revision) {
         match self.form {
             Form::Object => reader.write_object(out, record, revision),
             // A metadata watch computes no status.
             Form::Metadata => record.write_metadata(out, revision),
             Form::Table { beta } => {
                 let metadata = json!({ "resourceVersion": revision.to_string() }).to_string();
-                out.extend_from_slice(table::head(beta, &metadata, &self.definitions).as_bytes());
+                let definitions = self.definitions.take();
+                let head = table::head(beta, &metadata, definitions.as_deref().unwrap_or("null"));
+                out.extend_from_slice(head.as_bytes());
                 table::write_row(out, reader, record, revision, self.include, self.clock.now());
                 out.extend_from_slice(b"]}");
             }
         }
     }
 
-    fn write_bookmark(&self, out: &mut Vec<u8>, revision: Revision, initial_end: bool) {
+    fn write_bookmark(&mut self, out: &mut Vec<u8>, revision: Revision, initial_end: bool) {
         let mut metadata = json!({ "resourceVersion": revision.to_string() });
         if initial_end {
             metadata["annotations"] = json!({ INITIAL_EVENTS_END: "true" });
@@ -170,9 +221,10 @@ impl Writer {
             Form::Metadata => partial,
             Form::Table { beta } => {
                 let version = if beta { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" };
+                let definitions = self.definitions.take().and_then(|text| serde_json::from_str::<Value>(&text).ok());
                 json!({
                     "kind": "Table", "apiVersion": version, "metadata": { "resourceVersion": revision.to_string() },
-                    "columnDefinitions": [], "rows": [{ "cells": [], "object": partial }],
+                    "columnDefinitions": definitions, "rows": [{ "cells": table::empty_cells(self.kind), "object": partial }],
                 })
             }
         };

@@ -83,6 +83,14 @@ pub(super) fn as_if_stored(
     decode(key, revision, &stored)
 }
 
+/// Whether an object that is to be made is small enough to be stored.
+pub(super) fn check_size(object: &Object) -> Result<(), Error> {
+    match encode_within_limit(&Envelope::default(), object) {
+        Err(Failed::Error(error)) => Err(error),
+        Ok(_) | Err(Failed::Overtaken) => Ok(()),
+    }
+}
+
 fn encode_within_limit(envelope: &Envelope, object: &Object) -> Result<Bytes, Failed> {
     let stored = encode(envelope, object);
     if stored.len() > OBJECT_LIMIT {

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rand::RngExt as _;
 use uuid::Uuid;
 
-use super::commit::{Failed, as_if_stored};
+use super::commit::{Failed, as_if_stored, check_size};
 use super::derive::{complete_managers, derive};
 use super::{ATTEMPTS, Registry, WriteOptions, Written, modified};
 use crate::api::{
@@ -142,7 +142,13 @@ impl Registry {
 
     async fn create_named(&self, caller: &Caller, object: Object, options: WriteOptions) -> Result<Written, Error> {
         check(&object)?;
-        Self::refuse_if_taken(&self.reader_for(Sight::Everything).visible, &object)?;
+        let everything = self.reader_for(Sight::Everything).visible;
+        Self::refuse_if_taken(&everything, &object)?;
+        // What can't be stored must be known before its owners are made for it.
+        let mut draft = object.clone();
+        derive(&everything, &mut draft);
+        check_size(&draft)?;
+        drop(everything);
         for _ in 0..ATTEMPTS {
             self.ensure_owners(caller, &object.spec, options.dry_run).await?;
             let record = self.insert(caller, object.clone(), options).await?;

@@ -141,9 +141,11 @@ impl Registry {
         }
         let mut deleted = Vec::with_capacity(found.items.len());
         for record in found.items {
-            let one = DeleteOptions { uid: Some(record.uid().to_owned()), ..options.clone() };
+            // Without a precondition of the caller's: the one that was listed, not one made anew under its name.
+            let uid = options.uid.clone().or_else(|| Some(record.uid().to_owned()));
+            let one = DeleteOptions { uid, ..options.clone() };
             match self.delete(caller, kind, record.name(), &one).await {
-                Ok(Deleted::Gone(record) | Deleted::Terminating(_, record)) => deleted.push(record),
+                Ok(_) => deleted.push(record),
                 // Somebody else was quicker, or made it anew.
                 Err(Error::NotFound { .. }) => {}
                 Err(Error::Conflict { .. }) if options.uid.is_none() && options.resource_version.is_none() => {}
@@ -160,7 +162,8 @@ fn check_preconditions(record: &Record, options: &DeleteOptions) -> Result<(), E
         && uid != record.uid()
     {
         return Err(conflict(format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been \
+             deleted and then recreated",
             record.uid()
         )));
     }
@@ -168,7 +171,8 @@ fn check_preconditions(record: &Record, options: &DeleteOptions) -> Result<(), E
         && *version != record.revision.to_string()
     {
         return Err(conflict(format!(
-            "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
+            "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). The \
+             object might have been modified",
             record.revision
         )));
     }

@@ -106,6 +106,10 @@ impl Registry {
         }
         let reader = self.reader(caller);
         let at = exact.unwrap_or_else(|| reader.visible.revision());
+        // Sight is that of today: of a state from before it changed nothing is shown any more.
+        if exact.is_some() && reader.visible.sight_changed(kind, at).is_some() {
+            return Err(expired(token.as_ref()));
+        }
         let after = token.as_ref().map(|token| token.after.as_str());
         let list = Self::page(reader, kind, options, at, after, token.as_ref().and_then(|token| token.left));
         // The window moves while the list is made: what it was made of must have been there to the end.

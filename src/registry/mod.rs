@@ -54,6 +54,9 @@ const STRIPES: usize = 256;
 pub struct WriteOptions {
     /// All is checked and the answer given, but nothing is stored.
     pub dry_run: bool,
+    /// The whole manifest is applied again, by a client that works out the difference itself: what it leaves
+    /// empty of an image's docs, icon, description and keywords stays what it was.
+    pub reapplies: bool,
 }
 
 /// What a write answers.

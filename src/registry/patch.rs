@@ -42,34 +42,25 @@ impl Registry {
         self.authorize(caller, Verb::Patch, kind, "", name)?;
         self.change(caller, kind, name, options, |reader, record| {
             let mut value: Value = serde_json::from_slice(&reader.object(record)).map_err(Error::internal)?;
-            patch.apply(&mut value).map_err(|error| match error {
-                Error::Invalid { fields, .. } => Error::Invalid { kind, name: name.to_owned(), fields },
-                other => other,
-            })?;
+            patch.apply(kind, name, &mut value)?;
             let conformed = conform(kind, &mut value);
             let warnings = unknown_fields_outcome(kind, validation, &conformed.unknown, &[])?;
             if !conformed.errors.is_empty() {
                 return Err(Error::Invalid { kind, name: name.to_owned(), fields: conformed.errors });
             }
             let (object, _status) = into_object(kind, value)?;
-            Ok(Proposed {
-                object,
-                // A client-side apply comes as a merge patch; a JSON patch says what it takes away.
-                keep_empty: matches!(patch, Patch::Merge(_)),
-                version_required: false,
-                warnings,
-            })
+            Ok(Proposed { object, keep_empty: options.reapplies, version_required: false, warnings })
         })
         .await
     }
 }
 
 impl Patch {
-    /// Applies the patch to `value`.
+    /// Applies the patch to `value`, the object `name`.
     ///
     /// # Errors
-    /// Invalid (with an empty name) where an operation can't be applied; `TooLarge` where it copies too much.
-    pub fn apply(&self, value: &mut Value) -> Result<(), Error> {
+    /// Invalid where an operation can't be applied; `TooLarge` where it copies too much.
+    pub fn apply(&self, kind: Kind, name: &str, value: &mut Value) -> Result<(), Error> {
         match self {
             Self::Merge(patch) => merge(value, patch),
             Self::Json(patch) => {
@@ -87,7 +78,7 @@ impl Patch {
                     }
                     json_patch::patch(value, std::slice::from_ref(operation)).map_err(|error| {
                         let field = FieldError::invalid("patch", i, format_args!("operation {i}: {}", error.kind));
-                        Error::Invalid { kind: Kind::Image, name: String::new(), fields: vec![field] }
+                        Error::field(kind, name, field)
                     })?;
                 }
             }

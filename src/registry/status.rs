@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::commit::{Failed, as_if_stored};
 use super::patch::Patch;
 use super::{ATTEMPTS, Registry, WriteOptions, Written, modified, not_found};
-use crate::api::Kind;
+use crate::api::{Kind, conform};
 use crate::auth::{Caller, Verb};
 use crate::error::{Error, FieldError};
 use crate::graph::{Envelope, Key};
@@ -15,7 +15,7 @@ impl Registry {
     /// Takes over what of `status` is stored. Administrators only.
     ///
     /// # Errors
-    /// Forbidden, `NotFound`, Conflict where `version` isn't the object's, Invalid.
+    /// Forbidden, `NotFound`, Conflict where `version` isn't the object's, Invalid, also without a version.
     pub async fn update_status(
         &self,
         caller: &Caller,
@@ -26,7 +26,14 @@ impl Registry {
         options: WriteOptions,
     ) -> Result<Written, Error> {
         self.authorize(caller, Verb::Update, kind, "status", name)?;
-        self.change_status(caller, kind, name, version, options, |_| Ok(status.clone())).await
+        self.change_status(caller, kind, name, version, options, |_| {
+            if version.is_none_or(|v| v.is_empty() || v == "0") {
+                let field = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+                return Err(Error::field(kind, name, field));
+            }
+            Ok(status.clone())
+        })
+        .await
     }
 
     /// The same for a patch of the object as the caller sees it.
@@ -43,7 +50,11 @@ impl Registry {
     ) -> Result<Written, Error> {
         self.authorize(caller, Verb::Patch, kind, "status", name)?;
         self.change_status(caller, kind, name, None, options, |mut object| {
-            patch.apply(&mut object)?;
+            patch.apply(kind, name, &mut object)?;
+            let fields = conform(kind, &mut object).status_errors;
+            if !fields.is_empty() {
+                return Err(Error::Invalid { kind, name: name.to_owned(), fields });
+            }
             Ok(object.get("status").cloned().unwrap_or_default())
         })
         .await
@@ -61,7 +72,7 @@ impl Registry {
         for _ in 0..ATTEMPTS {
             let reader = self.reader(caller);
             let record = reader.visible.get(kind, name).cloned().ok_or_else(|| not_found(kind, name))?;
-            if version.is_some_and(|v| !v.is_empty() && v != record.revision.to_string()) {
+            if version.is_some_and(|v| !v.is_empty() && v != "0" && v != record.revision.to_string()) {
                 return Err(modified(&record.key));
             }
             let status = change(serde_json::from_slice(&reader.object(&record)).map_err(Error::internal)?)?;

@@ -8,7 +8,7 @@ use super::read::Reader;
 use super::{ATTEMPTS, Registry, WriteOptions, Written, modified, not_found};
 use crate::api::{Kind, Object, Spec, default_spec, validate_metadata, validate_spec, validate_update};
 use crate::auth::{Caller, Verb};
-use crate::error::{Error, FieldError};
+use crate::error::{Error, FieldError, FieldReason};
 use crate::graph::{Envelope, Key, Record, Sight};
 use crate::storage::Expect;
 
@@ -28,8 +28,8 @@ enum Outcome {
     Unchanged,
     /// A new version.
     Store(Box<(Envelope, Object)>),
-    /// It was being deleted, and nothing holds it any more.
-    TakeOut,
+    /// It was being deleted, and nothing holds it any more: what it last is.
+    TakeOut(Box<(Envelope, Object)>),
 }
 
 impl Registry {
@@ -81,7 +81,6 @@ impl Registry {
                     let (envelope, object) = *new;
                     return done(as_if_stored(record.key.clone(), record.revision, &envelope, &object)?);
                 }
-                Outcome::TakeOut if options.dry_run => return done(record),
                 Outcome::Store(new) => {
                     let (envelope, object) = *new;
                     match self.store(record.key.clone(), Expect::At(record.revision), &envelope, &object).await {
@@ -93,11 +92,18 @@ impl Registry {
                         Err(Failed::Error(error)) => return Err(error),
                     }
                 }
-                Outcome::TakeOut => match self.take_out(record.key.clone(), record.revision).await {
-                    Ok(_) => return done(record),
-                    Err(Failed::Overtaken) => {}
-                    Err(Failed::Error(error)) => return Err(error),
-                },
+                Outcome::TakeOut(last) => {
+                    let (envelope, object) = *last;
+                    let last = as_if_stored(record.key.clone(), record.revision, &envelope, &object)?;
+                    if options.dry_run {
+                        return done(last);
+                    }
+                    match self.take_out(record.key.clone(), record.revision).await {
+                        Ok(_) => return done(last),
+                        Err(Failed::Overtaken) => {}
+                        Err(Failed::Error(error)) => return Err(error),
+                    }
+                }
             }
         }
         Err(modified(&Key::new(kind, name)))
@@ -130,7 +136,7 @@ impl Registry {
             }
         }
         if record.deleting && new.metadata.finalizers.as_ref().is_none_or(Vec::is_empty) {
-            return Ok(Outcome::TakeOut);
+            return Ok(Outcome::TakeOut(Box::new((envelope, new))));
         }
         Ok(if new == old && envelope == record.envelope {
             Outcome::Unchanged
@@ -144,12 +150,27 @@ impl Registry {
 fn check_identity(record: &Record, old: &Object, new: &Object, version_required: bool) -> Result<(), Error> {
     let (kind, name) = (record.kind(), record.name());
     let given = new.metadata.name.as_deref().unwrap_or_default();
+    if given.is_empty() {
+        return Err(Error::BadRequest(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )));
+    }
     if given != name {
         return Err(Error::BadRequest(format!(
             "the name of the object ({given}) does not match the name on the URL ({name})"
         )));
     }
-    match new.metadata.resource_version.as_deref().filter(|v| !v.is_empty()) {
+    let uid = new.metadata.uid.as_deref().filter(|uid| !uid.is_empty() && Some(*uid) != old.metadata.uid.as_deref());
+    // Of an object that was sent whole the uid is a precondition; a patch of it tries to change it.
+    if let Some(uid) = uid.filter(|_| version_required) {
+        return Err(Error::Conflict {
+            kind,
+            name: name.to_owned(),
+            message: format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", record.uid()),
+        });
+    }
+    // Kube takes 0 for none.
+    match new.metadata.resource_version.as_deref().filter(|v| !v.is_empty() && *v != "0") {
         None if version_required => {
             let field = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
             return Err(Error::field(kind, name, field));
@@ -165,16 +186,28 @@ fn check_identity(record: &Record, old: &Object, new: &Object, version_required:
             }
         }
     }
-    if let Some(uid) = new.metadata.uid.as_deref().filter(|uid| !uid.is_empty())
-        && Some(uid) != old.metadata.uid.as_deref()
-    {
-        return Err(Error::Conflict {
-            kind,
-            name: name.to_owned(),
-            message: format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", record.uid()),
-        });
+    let mut fields = Vec::new();
+    let immutable = |field: &str, value: &str| FieldError::invalid(field, value, "field is immutable");
+    if let Some(uid) = uid {
+        fields.push(immutable("metadata.uid", uid));
     }
-    Ok(())
+    // Left out they stay; only a deletion sets them.
+    let (before, after) = (&old.metadata, &new.metadata);
+    if let Some(time) =
+        after.deletion_timestamp.as_ref().filter(|_| after.deletion_timestamp != before.deletion_timestamp)
+    {
+        fields.push(immutable("metadata.deletionTimestamp", &time.0.to_string()));
+    }
+    if let Some(seconds) = after.deletion_grace_period_seconds
+        && before.deletion_grace_period_seconds != Some(seconds)
+    {
+        fields.push(FieldError::new(
+            "metadata.deletionGracePeriodSeconds",
+            FieldReason::Invalid,
+            format!("Invalid value: {seconds}: field is immutable"),
+        ));
+    }
+    if fields.is_empty() { Ok(()) } else { Err(Error::Invalid { kind, name: name.to_owned(), fields }) }
 }
 
 /// What no write changes stays what it was.
@@ -220,10 +253,13 @@ fn check_change(record: &Record, old: &Object, new: &Object) -> Result<(), Error
         let had = old.metadata.finalizers.as_deref().unwrap_or_default();
         let added: Vec<_> = new.metadata.finalizers.iter().flatten().filter(|f| !had.contains(f)).collect();
         if !added.is_empty() {
+            let added: Vec<String> = added.iter().map(|finalizer| format!("{finalizer:?}")).collect();
             fields.push(FieldError::forbidden(
                 "metadata.finalizers",
                 format_args!(
-                    "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+                    "no new finalizers can be added if the object is being deleted, found new finalizers \
+                     []string{{{}}}",
+                    added.join(", ")
                 ),
             ));
         }

@@ -259,8 +259,9 @@ impl Watch {
     /// How this watcher sees an event: an object that comes to match its selectors is ADDED, one that no
     /// longer does is DELETED.
     fn seen_as(&self, visible: &Visible, event: &Event) -> Option<EventType> {
-        let matches =
-            |record: &Arc<Record>| selects(&self.options.labels, &self.options.fields, record) && visible.sees(record);
+        let matches = |record: &Arc<Record>| {
+            selects(&self.options.labels, &self.options.fields, record) && visible.sees_in(event, record)
+        };
         match (event.old.as_ref().is_some_and(matches), event.new_record().is_some_and(matches)) {
             (false, true) => Some(EventType::Added),
             (true, true) => Some(EventType::Modified),

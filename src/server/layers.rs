@@ -2,23 +2,33 @@
 //!
 //! 1. [`observe`]: a request id, the access log and the metrics. Outermost, so that it sees every answer,
 //!    those of the layers below included.
-//! 2. [`catch`]: a panic becomes a 500 and a line in the log. Inside of the first, so that it is counted.
-//! 3. [`bound_writes`]: how many requests with a body are worked on at a time. Innermost, so that what it
+//! 2. [`catch`]: a panic becomes a 500. Inside of the first, so that it is counted. (The log has it from the
+//!    panic's hook, which is there for all threads.)
+//! 3. [`linger`]: a client whose request is refused before all of it was read gets to read why. Outside of
+//!    what refuses.
+//! 4. [`bound_writes`]: how many requests with a body are worked on at a time. Innermost, so that what it
 //!    turns away is seen by the others.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use futures::FutureExt as _;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt as _, Limited};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tracing::{error, info};
+use tracing::info;
 use uuid::Uuid;
 
 use super::metrics::{RequestLabels, RequestMetrics};
@@ -32,6 +42,13 @@ pub const WRITES: usize = 256;
 
 /// How long a request waits for its turn among them.
 const TURN_TIME: Duration = Duration::from_secs(5);
+
+/// How much of a body that nobody wants is read, so that its client gets to read the answer; an HTTP/1 client
+/// sends all before it reads, and a connection that is closed meanwhile loses the answer.
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long that may take.
+const LINGER_TIME: Duration = Duration::from_secs(5);
 
 /// Kube's header of a request's id: kube-apiserver sends one along, and clients look for it in the answer.
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -51,25 +68,61 @@ pub fn around(router: Router, door: &'static str, metrics: RequestMetrics) -> Ro
     let context = Context { door, metrics, writes: Arc::new(Semaphore::new(WRITES)) };
     router
         .layer(from_fn_with_state(context.clone(), bound_writes))
-        .layer(from_fn_with_state(context.clone(), catch))
+        .layer(from_fn(linger))
+        .layer(from_fn(catch))
         .layer(from_fn_with_state(context, observe))
 }
 
-async fn observe(State(context): State<Context>, request: Request, next: Next) -> Response {
-    /// One less when the answer is there, or nobody waits for it any more.
-    struct InFlight(RequestMetrics);
-    impl Drop for InFlight {
-        fn drop(&mut self) {
-            self.0.in_flight.dec();
-        }
+/// A request that is being answered: one less when nobody waits for it any more.
+struct InFlight(RequestMetrics);
+
+impl InFlight {
+    fn new(metrics: RequestMetrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics)
     }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
+
+/// A body that goes on is in flight until it ends. All else is as it was, the length above all: it is told
+/// to the client.
+struct Counted {
+    body: Body,
+    _in_flight: InFlight,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+async fn observe(State(context): State<Context>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request.headers().get(&AUDIT_ID).filter(|id| id.len() <= LONGEST_ID).cloned();
     let id = id.or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).ok());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    context.metrics.in_flight.inc();
-    let guard = InFlight(context.metrics.clone());
+    let in_flight = InFlight::new(context.metrics.clone());
     let mut response = next.run(request).await;
     let took = started.elapsed();
     let labels = response.extensions().get::<Labels>().copied();
@@ -83,23 +136,59 @@ async fn observe(State(context): State<Context>, request: Request, next: Next) -
     if let Some(id) = id {
         response.headers_mut().insert(AUDIT_ID, id);
     }
-    // A body that goes on is in flight until it ends.
-    response.map(|body| {
-        axum::body::Body::new(http_body_util::BodyExt::map_frame(body, move |frame| {
-            let _alive = &guard;
-            frame
-        }))
-    })
+    response.map(|body| Body::new(Counted { body, _in_flight: in_flight }))
 }
 
-async fn catch(State(context): State<Context>, request: Request, next: Next) -> Response {
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(panic) => {
-            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            error!(door = context.door, panic = text, "a request's handler panicked");
-            plain(&Error::internal("a panic"))
+async fn catch(request: Request, next: Next) -> Response {
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    answered.unwrap_or_else(|_| plain(&Error::internal("a panic")))
+}
+
+async fn linger(request: Request, next: Next) -> Response {
+    // On HTTP/2 a stream ends by itself, without the connection.
+    if request.version() > Version::HTTP_11 || request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    next.run(request.map(|body| Body::new(Lingering { body, ended: false }))).await
+}
+
+/// A body whose rest is read when it is dropped before its end.
+struct Lingering {
+    body: Body,
+    ended: bool,
+}
+
+impl HttpBody for Lingering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.ended = !matches!(frame, Some(Ok(_)));
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        if self.ended || self.body.is_end_stream() {
+            return;
+        }
+        let mut rest = Limited::new(std::mem::take(&mut self.body), LINGER_BYTES);
+        if let Ok(runtime) = Handle::try_current() {
+            runtime
+                .spawn(tokio::time::timeout(LINGER_TIME, async move { while let Some(Ok(_)) = rest.frame().await {} }));
         }
     }
 }

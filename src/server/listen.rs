@@ -3,14 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -20,14 +20,18 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use super::pki::{self, Pki};
+use super::pki;
+use super::stall::Hurried;
 
 /// The most connections of one listener. The next one waits in the system's queue until one ends.
 pub const CONNECTIONS: usize = 32_768;
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// How long a client may take to send a request's headers; also how long an idle HTTP/1 connection is kept.
+/// How long a client may take to send a request's headers; also how long an idle HTTP/1 connection is kept,
+/// and how long a connection may go without a first request.
 const HEADER_TIME: Duration = Duration::from_secs(90);
+/// How long a client may take nothing of what it is sent: what waits for it keeps an old state in memory.
+const STALL_TIME: Duration = Duration::from_mins(2);
 /// The most bytes of an HTTP/1 request's headers, and of what is read ahead.
 const HTTP1_BUFFER: usize = 64 * 1024;
 /// The most bytes of an HTTP/2 request's headers.
@@ -57,23 +61,6 @@ pub async fn bind(address: SocketAddr, flag: &str) -> io::Result<TcpListener> {
     })
 }
 
-/// The TLS settings of a server with certificates `pki`: client certificates are asked for, never required.
-///
-/// # Errors
-/// A certificate can't be used.
-pub fn tls(pki: Pki) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add(pki.ca)?;
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| rustls::Error::General(error.to_string()))?;
-    let mut config =
-        ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(vec![pki.certificate], pki.key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
 /// A listener, and what it serves.
 pub struct Door {
     /// The listening socket.
@@ -98,6 +85,7 @@ impl Door {
     pub async fn serve(self, stop: Stop) {
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         let acceptor = self.tls.map(TlsAcceptor::from);
+        let mut refused = false;
         loop {
             // First the room, then the connection: what there is no room for waits in the system's queue.
             let accepted = async {
@@ -110,14 +98,20 @@ impl Door {
             };
             match accepted {
                 Ok((stream, _)) => {
+                    refused = false;
                     let (acceptor, router, drain) = (acceptor.clone(), self.router.clone(), stop.drain.clone());
                     stop.connections.spawn(async move {
                         connection(stream, acceptor, router, drain).await;
                         drop(permit);
                     });
                 }
+                // That of one client, which is gone again.
+                Err(error) if is_of_the_client(&error) => debug!(%error, "a connection ended before it began"),
                 Err(error) => {
-                    warn!(%error, "a connection can't be accepted");
+                    // Once, not ten times a second for as long as it lasts.
+                    if !std::mem::replace(&mut refused, true) {
+                        warn!(%error, "connections can't be accepted");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -125,9 +119,15 @@ impl Door {
     }
 }
 
+fn is_of_the_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
 async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Router, drain: CancellationToken) {
     // Answers are written whole; waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
+    let stream = Hurried::new(stream, STALL_TIME);
     let Some(acceptor) = acceptor else { return serve(stream, router, drain).await };
     let shake = tokio::select! {
         shake = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)) => shake,
@@ -160,12 +160,18 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rou
         .max_header_list_size(HTTP2_HEADERS)
         .keep_alive_interval(HTTP2_PING.0)
         .keep_alive_timeout(HTTP2_PING.1);
-    let service = TowerToHyperService::new(
-        router.map_request(|request: http::Request<hyper::body::Incoming>| request.map(axum::body::Body::new)),
-    );
+    let begun = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&begun);
+    let service = TowerToHyperService::new(router.map_request(move |request: http::Request<hyper::body::Incoming>| {
+        seen.store(true, Ordering::Relaxed);
+        request.map(axum::body::Body::new)
+    }));
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    let mut draining = false;
+    // The library's own limits begin once it knows which version of HTTP is spoken.
+    let first_due = tokio::time::sleep(HEADER_TIME);
+    tokio::pin!(first_due);
+    let (mut draining, mut first_waited_for) = (false, true);
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -177,6 +183,12 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rou
             () = drain.cancelled(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
+            }
+            () = first_due.as_mut(), if first_waited_for => {
+                first_waited_for = false;
+                if !begun.load(Ordering::Relaxed) {
+                    return debug!("a connection brought no request");
+                }
             }
         }
     }

@@ -78,11 +78,11 @@ impl RequestMetrics {
 pub fn all(registry: &Arc<Registry>, requests: &RequestMetrics) -> Metrics {
     let mut metrics = Metrics::with_prefix("imagehub");
     metrics.register("requests", "Requests answered", requests.requests.clone());
-    metrics.register("request_seconds", "Time to the first byte of an answer", requests.seconds.clone());
+    metrics.register("request_duration_seconds", "Time to the first byte of an answer", requests.seconds.clone());
     metrics.register("requests_in_flight", "Requests being answered, watches included", requests.in_flight.clone());
     let build: Family<Vec<(&'static str, &'static str)>, Gauge<u64, AtomicU64>> = Family::default();
     build.get_or_create(&vec![("version", env!("CARGO_PKG_VERSION"))]).set(1);
-    metrics.register("build", "The version that runs", build);
+    metrics.register("build_info", "The version that runs", build);
     metrics.register_collector(Box::new(Catalogue(Arc::clone(registry))));
     metrics
 }

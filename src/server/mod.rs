@@ -12,14 +12,17 @@ mod listen;
 pub mod log;
 mod metrics;
 mod pki;
+mod rotation;
+mod stall;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -29,7 +32,7 @@ use crate::auth::{Authenticator, Caller, OrganizationCreators};
 use crate::clock::{SharedClock, SystemClock};
 use crate::controller;
 use crate::datapack::Packs;
-use crate::graph::{Graph, Window};
+use crate::graph::{Graph, GraphError, Window};
 use crate::kube_api;
 use crate::registry::Registry;
 use crate::storage::Storage as _;
@@ -89,12 +92,59 @@ fn fatal(error: impl std::fmt::Display) -> ServerError {
 /// # Errors
 /// It could not start, or something that it can't be without ended.
 pub async fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), ServerError> {
+    let mut signals = Signals::new()?;
+    raise_file_limit();
+    let running = tokio::select! {
+        running = start(&config) => running?,
+        // What has been opened is closed by being dropped.
+        () = signals.told() => {
+            info!("stopped before it was ready");
+            return Ok(());
+        }
+    };
+    ready(&running.ready);
+    running.until_stopped(&mut signals).await
+}
+
+/// The signals that end a server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, ServerError> {
+        let of = |kind| signal(kind).map_err(fatal);
+        Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one.
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// A server that is ready: the tasks that it can't be without, and what ends them.
+struct Running {
+    ready: Ready,
+    storage: Arc<Embedded>,
+    writer: JoinHandle<GraphError>,
+    controllers: JoinHandle<()>,
+    kube: JoinHandle<()>,
+    gateway: JoinHandle<()>,
+    tokens: JoinHandle<()>,
+    rotation: JoinHandle<()>,
+    is_ready: watch::Sender<bool>,
+    ending: CancellationToken,
+    stop: listen::Stop,
+}
+
+async fn start(config: &Config) -> Result<Running, ServerError> {
     let started = Instant::now();
     let clock: SharedClock = Arc::new(SystemClock);
-    let mut terminate = signal(SignalKind::terminate()).map_err(fatal)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(fatal)?;
-    raise_file_limit();
-
     let http = listen::bind(config.http_listen, "--http-listen").await.map_err(fatal)?;
     let kube = listen::bind(config.kube_listen, "--kube-listen").await.map_err(fatal)?;
     let (http_at, kube_at) = (http.local_addr().map_err(fatal)?, kube.local_addr().map_err(fatal)?);
@@ -106,21 +156,22 @@ pub async fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Serve
     let requests = metrics::RequestMetrics::default();
     let gateway = gateway::router(gateway::Gateway { ready: ready_seen.clone(), metrics: metrics_seen });
     let gateway = layers::around(gateway, "gateway", requests.clone());
-    let mut gateway = tokio::spawn(listen::Door { listener: http, tls: None, router: gateway }.serve(stop.clone()));
+    let gateway = tokio::spawn(listen::Door { listener: http, tls: None, router: gateway }.serve(stop.clone()));
 
     let (dir, for_storage) = (config.data_dir.clone(), Arc::clone(&clock));
     let opening = tokio::task::spawn_blocking(move || Embedded::open(&dir, Options::default(), for_storage));
-    let storage = tokio::select! {
-        opened = opening => opened.map_err(fatal)?.map_err(fatal)?,
-        _ = terminate.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
-    };
+    let storage = opening.await.map_err(fatal)?.map_err(fatal)?;
     // The lock on the data is ours: now its other files may be touched.
     let pki = pki::prepare(&config.data_dir, kube_at, clock.now()).map_err(fatal)?;
-    let tls = listen::tls(pki).map_err(fatal)?;
+    let certificates = rotation::Certificates::new(&pki).map_err(fatal)?;
+    let tls = rotation::tls(&pki, Arc::clone(&certificates)).map_err(fatal)?;
+    let rotation = tokio::spawn({
+        let (dir, clock) = (config.data_dir.clone(), Arc::clone(&clock));
+        async move { rotation::keep_fresh(&dir, kube_at, clock, certificates).await }
+    });
 
     let (graph, writer) = Graph::open(&*storage, Window::default()).await.map_err(fatal)?;
-    let mut writer = tokio::spawn(writer.run());
+    let writer = tokio::spawn(writer.run());
     let packs = Arc::new(Packs::new(config.pack_cache_bytes));
     let registry = Registry::new(storage.clone(), graph, packs, clock);
     let registry = Arc::new(registry.with_organization_creators(config.create_organizations));
@@ -128,14 +179,14 @@ pub async fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Serve
 
     let ending = CancellationToken::new();
     let authenticator = Authenticator::new(Arc::new(Tokens::new(&config.data_dir)));
-    let mut tokens = tokio::spawn({
+    let tokens = tokio::spawn({
         let authenticator = authenticator.clone();
         async move { authenticator.watch_tokens().await }
     });
     let app = kube_api::App { registry: Arc::clone(&registry), authenticator, ready: ready_seen, stop: ending.clone() };
     let router = layers::around(kube_api::router(app), "kube", requests);
-    let mut door = tokio::spawn(listen::Door { listener: kube, tls: Some(tls), router }.serve(stop.clone()));
-    let mut controllers = tokio::spawn(controller::run(Arc::clone(&registry)));
+    let kube = tokio::spawn(listen::Door { listener: kube, tls: Some(tls), router }.serve(stop.clone()));
+    let controllers = tokio::spawn(controller::run(Arc::clone(&registry)));
     if config.demo {
         let admin = Caller::authenticated("admin", [crate::auth::MASTERS.to_owned()]);
         let loaded = demo::load(&registry, &admin).await;
@@ -147,7 +198,7 @@ pub async fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Serve
     write_addresses(&config.data_dir, kube_at, http_at)?;
     is_ready.send_replace(true);
     let visible = registry.reader(&Caller::system()).visible;
-    let told = Ready {
+    let ready = Ready {
         took: started.elapsed(),
         counts: Kind::ALL.map(|kind| (kind, visible.stored(kind))),
         kube: kube_at,
@@ -155,45 +206,49 @@ pub async fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Serve
         kubeconfig: data_dir.join("kubeconfig"),
         data_dir,
     };
-    info!(kube = %kube_at, http = %http_at, revision = %visible.revision(), took = ?told.took, "ready");
-    drop(visible);
-    ready(&told);
+    info!(kube = %kube_at, http = %http_at, revision = %visible.revision(), took = ?ready.took, "ready");
+    Ok(Running { ready, storage, writer, controllers, kube, gateway, tokens, rotation, is_ready, ending, stop })
+}
 
-    // Whatever of these ends takes the process with it: nothing runs on half alive.
-    let ended = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        reason = storage.stopped() => Some(format!("the storage has stopped: {reason}")),
-        end = &mut writer => Some(match end {
-            Ok(error) => format!("the graph can't go on: {error}"),
-            Err(error) => format!("the graph's writer died: {error}"),
-        }),
-        end = &mut controllers => Some(died("the controllers", end)),
-        end = &mut door => Some(died("the Kubernetes door", end)),
-        end = &mut gateway => Some(died("the gateway", end)),
-        end = &mut tokens => Some(died("the look at the tokens", end)),
-    };
-    is_ready.send_replace(false);
-    if let Some(reason) = ended {
-        return Err(ServerError(reason));
-    }
+impl Running {
+    async fn until_stopped(mut self, signals: &mut Signals) -> Result<(), ServerError> {
+        // Whatever of these ends takes the process with it: nothing runs on half alive.
+        let ended = tokio::select! {
+            () = signals.told() => None,
+            reason = self.storage.stopped() => Some(format!("the storage has stopped: {reason}")),
+            end = &mut self.writer => Some(match end {
+                Ok(error) => format!("the graph can't go on: {error}"),
+                Err(error) => format!("the graph's writer died: {error}"),
+            }),
+            end = &mut self.controllers => Some(died("the controllers", end)),
+            end = &mut self.kube => Some(died("the Kubernetes door", end)),
+            end = &mut self.gateway => Some(died("the gateway", end)),
+            end = &mut self.rotation => Some(died("the rotation of certificates", end)),
+            end = &mut self.tokens => Some(died("the look at the tokens", end)),
+        };
+        self.is_ready.send_replace(false);
+        if let Some(reason) = ended {
+            return Err(ServerError(reason));
+        }
 
-    info!("stopping: requests that are under way finish, watches end");
-    ending.cancel();
-    stop.drain.cancel();
-    stop.connections.close();
-    tokio::select! {
-        () = stop.connections.wait() => {}
-        () = tokio::time::sleep(DRAIN_TIME) => warn!("some requests did not finish within {DRAIN_TIME:?}"),
-        _ = terminate.recv() => warn!("told to stop again: not waiting any longer"),
-        _ = interrupt.recv() => warn!("told to stop again: not waiting any longer"),
+        info!("stopping: requests that are under way finish, watches end");
+        self.ending.cancel();
+        self.stop.drain.cancel();
+        self.stop.connections.close();
+        tokio::select! {
+            () = self.stop.connections.wait() => {}
+            () = tokio::time::sleep(DRAIN_TIME) => warn!("some requests did not finish within {DRAIN_TIME:?}"),
+            () = signals.told() => warn!("told to stop again: not waiting any longer"),
+        }
+        self.tokens.abort();
+        self.rotation.abort();
+        self.controllers.abort();
+        self.writer.abort();
+        let storage = self.storage;
+        tokio::task::spawn_blocking(move || storage.close()).await.map_err(fatal)?;
+        info!("stopped");
+        Ok(())
     }
-    tokens.abort();
-    controllers.abort();
-    writer.abort();
-    tokio::task::spawn_blocking(move || storage.close()).await.map_err(fatal)?;
-    info!("stopped");
-    Ok(())
 }
 
 fn died(what: &str, end: Result<(), tokio::task::JoinError>) -> String {

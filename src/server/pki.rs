@@ -1,9 +1,10 @@
 //! The certificates of a server on one machine: a CA of its own, the certificate that it serves with, and
 //! the administrator's, in the kubeconfig that it writes. All in the data directory, readable by its owner only.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::extensions::GeneralName;
 
 use crate::auth::{Caller, MASTERS};
 
@@ -24,8 +26,11 @@ use crate::auth::{Caller, MASTERS};
 const CA_LIFE: Duration = Duration::from_hours(87600);
 /// How long the certificates that it signs are.
 const LEAF_LIFE: Duration = Duration::from_hours(8760);
-/// A certificate that ends sooner than this is made anew at the start.
+/// A certificate that ends sooner than this is made anew.
 const RENEW_BEFORE: Duration = Duration::from_hours(720);
+/// The CA's, so much sooner that what it signs ends before it, and that clients have the time to take over the
+/// new one: it has the same key, so that they trust it and what it signs with either.
+const RENEW_CA_BEFORE: Duration = Duration::from_hours(2 * 8760);
 /// Clocks differ: certificates begin a little before they are made.
 const SKEW: Duration = Duration::from_hours(1);
 
@@ -80,7 +85,14 @@ pub fn prepare(dir: &Path, address: SocketAddr, now: Timestamp) -> Result<Pki, P
     let ca_path = folder.join("ca.crt");
     let mut anew = false;
     let ca = if let Some(pair) = read_pair(&folder, "ca")? {
-        pair
+        if still_good(&ca_path, &pair, now, RENEW_CA_BEFORE, &[])? {
+            pair
+        } else {
+            let key = KeyPair::from_pem(&pair.key).map_err(|e| bad(&folder.join("ca.key"), &e))?;
+            let certificate = ca_params(now).self_signed(&key).map_err(|e| bad(&ca_path, &e))?;
+            write(&ca_path, certificate.pem().as_bytes())?;
+            Pair { certificate: certificate.pem(), key: pair.key }
+        }
     } else {
         // What another CA signed is of no use.
         anew = true;
@@ -92,17 +104,15 @@ pub fn prepare(dir: &Path, address: SocketAddr, now: Timestamp) -> Result<Pki, P
     let issuer_key = KeyPair::from_pem(&ca.key).map_err(|e| bad(&folder.join("ca.key"), &e))?;
     let issuer = Issuer::from_ca_cert_pem(&ca.certificate, issuer_key).map_err(|e| bad(&ca_path, &e))?;
 
-    let server = leaf(&folder, "server", anew, now, &issuer, || {
-        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-        if !address.ip().is_unspecified() && !address.ip().is_loopback() {
-            names.push(address.ip().to_string());
-        }
-        let mut params = CertificateParams::new(names)?;
+    let addresses = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST), reachable(address).ip()];
+    let server = leaf(&folder, "server", anew, now, &issuer, &addresses, || {
+        let names: BTreeSet<String> = addresses.iter().map(IpAddr::to_string).chain(["localhost".to_owned()]).collect();
+        let mut params = CertificateParams::new(Vec::from_iter(names))?;
         params.distinguished_name = name("imagehub", None);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         Ok(params)
     })?;
-    let admin = leaf(&folder, "admin", anew, now, &issuer, || {
+    let admin = leaf(&folder, "admin", anew, now, &issuer, &[], || {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name = name("admin", Some(MASTERS));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -155,19 +165,21 @@ fn name(common: &str, organization: Option<&str>) -> DistinguishedName {
     name
 }
 
-/// A certificate that the CA signed: the one that is there, unless it ends soon or `anew` says so.
+/// A certificate that the CA signed: the one that is there, unless it ends soon, lacks one of `addresses`,
+/// or `anew` says so.
 fn leaf(
     folder: &Path,
     file: &str,
     anew: bool,
     now: Timestamp,
     issuer: &Issuer<'_, KeyPair>,
+    addresses: &[IpAddr],
     params: impl FnOnce() -> Result<CertificateParams, rcgen::Error>,
 ) -> Result<Pair, PkiError> {
     let path = folder.join(format!("{file}.crt"));
     if !anew
         && let Some(pair) = read_pair(folder, file)?
-        && !ends_soon(&path, &pair, now)?
+        && still_good(&path, &pair, now, RENEW_BEFORE, addresses)?
     {
         return Ok(pair);
     }
@@ -179,11 +191,28 @@ fn leaf(
     write_pair(folder, file, Pair { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
-fn ends_soon(path: &Path, pair: &Pair, now: Timestamp) -> Result<bool, PkiError> {
+fn still_good(
+    path: &Path,
+    pair: &Pair,
+    now: Timestamp,
+    before: Duration,
+    addresses: &[IpAddr],
+) -> Result<bool, PkiError> {
     let der = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).map_err(|e| bad(path, &e))?;
     let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|e| bad(path, &e))?;
-    let soon = i64::try_from(RENEW_BEFORE.as_secs()).unwrap_or(i64::MAX);
-    Ok(parsed.validity().not_after.timestamp() < now.as_second().saturating_add(soon))
+    let soon = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+    if parsed.validity().not_after.timestamp() < now.as_second().saturating_add(soon) {
+        return Ok(false);
+    }
+    let names = parsed.subject_alternative_name().map_err(|e| bad(path, &e))?;
+    let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
+    Ok(addresses.iter().all(|address| {
+        let octets = match address {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        names.iter().any(|name| matches!(name, GeneralName::IPAddress(ip) if *ip == octets))
+    }))
 }
 
 fn generate(path: &Path) -> Result<KeyPair, PkiError> {
@@ -305,6 +334,37 @@ mod tests {
         let year_later = prepare(dir.path(), ADDRESS, at(1_800_000_000 + 350 * 24 * 3600)).unwrap();
         assert_eq!(first.ca, year_later.ca);
         assert_ne!(first.certificate, year_later.certificate);
+    }
+
+    #[test]
+    fn a_server_that_listens_elsewhere_gets_a_certificate_for_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = prepare(dir.path(), ADDRESS, at(1_800_000_000)).unwrap();
+        let other_port = SocketAddr::new(ADDRESS.ip(), 9443);
+        assert_eq!(first.certificate, prepare(dir.path(), other_port, at(1_800_000_000)).unwrap().certificate);
+        let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8443));
+        assert_eq!(first.certificate, prepare(dir.path(), everywhere, at(1_800_000_000)).unwrap().certificate);
+        for elsewhere in ["192.0.2.7:8443", "[2001:db8::7]:8443"] {
+            let elsewhere = elsewhere.parse().unwrap();
+            let second = prepare(dir.path(), elsewhere, at(1_800_000_000)).unwrap();
+            assert_ne!(first.certificate, second.certificate, "{elsewhere}");
+            assert_eq!(first.ca, second.ca);
+            let again = prepare(dir.path(), elsewhere, at(1_800_000_000)).unwrap();
+            assert_eq!(second.certificate, again.certificate);
+        }
+    }
+
+    #[test]
+    fn the_cas_certificate_is_made_anew_with_the_same_key_long_before_it_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = prepare(dir.path(), ADDRESS, at(1_800_000_000)).unwrap();
+        let key = fs::read(dir.path().join("pki/ca.key")).unwrap();
+        let later = prepare(dir.path(), ADDRESS, at(1_800_000_000 + 8 * 365 * 24 * 3600 + 1)).unwrap();
+        assert_ne!(first.ca, later.ca);
+        assert_eq!(fs::read(dir.path().join("pki/ca.key")).unwrap(), key);
+        let (_, parsed) = x509_parser::parse_x509_certificate(&later.certificate).unwrap();
+        let (_, old) = x509_parser::parse_x509_certificate(&first.ca).unwrap();
+        parsed.verify_signature(Some(old.public_key())).expect("who trusts the old one trusts what the new one signs");
     }
 
     #[test]

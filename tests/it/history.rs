@@ -10,7 +10,7 @@ use std::time::Duration;
 use checker::{NEVER_FINISHED, Summary, check};
 use load::{Plan, run};
 
-use crate::harness::{DEADLINE, Launch, heavy, other_build};
+use crate::harness::{DEADLINE, Launch, other_build};
 
 /// Kills by default; `IMAGEHUB_KILL_ROUNDS` is the number for a long run.
 const KILLS: u32 = 50;
@@ -32,7 +32,6 @@ async fn judged(plan: Plan) -> Summary {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_writers_and_observers_agree() {
-    let _heavy = heavy().await;
     let plan = Plan { launch: Launch::default(), kills: 0, calm: 4000..4001, writers: 8, seed: 1, patience: DEADLINE };
     let summary = judged(plan).await;
     assert_eq!(summary.unknown, 0, "nothing disturbed the writers, so each has an answer: {summary:?}");
@@ -41,7 +40,6 @@ async fn concurrent_writers_and_observers_agree() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_by_kill_9() {
-    let _heavy = heavy().await;
     let kills = match std::env::var("IMAGEHUB_KILL_ROUNDS") {
         Ok(rounds) => rounds.parse().unwrap_or_else(|e| panic!("IMAGEHUB_KILL_ROUNDS={rounds:?}: {e}")),
         Err(_) => KILLS,
@@ -69,7 +67,6 @@ async fn a_build_that_applies_before_commit_is_caught() {
         eprintln!("skipped: IMAGEHUB_BROKEN_BIN is not set; make test sets it");
         return;
     };
-    let _heavy = heavy().await;
     let plan = Plan {
         launch: Launch::default().binary(binary).reserved_ports(),
         kills: KILLS_OF_A_BROKEN_BUILD,

@@ -6,8 +6,13 @@
     reason = "manifests and command lines are written where they are handed over"
 )]
 
+mod abuse;
+mod access;
 mod harness;
 mod history;
 mod kubectl;
 mod layers;
+mod operation;
 mod pack;
+mod sight;
+mod week;

@@ -44,6 +44,7 @@ pub use check::{LISTED_DAMAGE, Report, check};
 pub use error::OpenError;
 pub use published::{TAIL_BYTES, TAIL_COMMITS, WATCH_BATCH};
 pub use queue::{BATCH_BYTES, BATCH_WRITES, QUEUE_BYTES, QUEUE_WRITES};
+pub use shared::expects_panics;
 
 use super::{Commit, CommitError, Key, ReadError, Revision, State, Storage, Write};
 use crate::clock::SharedClock;

@@ -1,5 +1,6 @@
 //! What the committer thread, the readers and the watchers of one store share.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -206,9 +207,23 @@ fn floor(txn: &ReadTransaction) -> Result<Point, ReadError> {
     })
 }
 
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic of this thread would be caught and told as damage of the data file: no bug, and nothing
+/// for a panic's hook to print.
+#[must_use]
+pub fn expects_panics() -> bool {
+    GUARDED.get()
+}
+
 /// Runs `body`; the error is the message of its panic.
 pub(super) fn guarded<T>(body: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(body)).map_err(|panic| {
+    let before = GUARDED.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(body));
+    GUARDED.set(before);
+    done.map_err(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic while it was read").to_owned()
     })

@@ -34,10 +34,13 @@ pub struct Client(Arc<Caller>);
 struct Caller {
     address: String,
     tls: Option<TlsConnector>,
+    /// Sent with every request.
+    headers: Vec<(String, String)>,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
-trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+/// A connection's two directions.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 /// What was answered.
@@ -91,7 +94,14 @@ impl Client {
     }
 
     fn new(address: &str, tls: Option<TlsConnector>) -> Self {
-        Self(Arc::new(Caller { address: address.to_owned(), tls, idle: Mutex::default() }))
+        Self(Arc::new(Caller { address: address.to_owned(), tls, headers: Vec::new(), idle: Mutex::default() }))
+    }
+
+    /// The same, with a header on every request.
+    pub fn with_header(&self, name: &str, value: &str) -> Self {
+        let Caller { address, tls, headers, .. } = &*self.0;
+        let headers = headers.iter().cloned().chain([(name.to_owned(), value.to_owned())]).collect();
+        Self(Arc::new(Caller { address: address.clone(), tls: tls.clone(), headers, idle: Mutex::default() }))
     }
 
     /// A GET of JSON.
@@ -189,8 +199,9 @@ impl Client {
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("accept")) {
             request = request.header(header::ACCEPT, "application/json");
         }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+        let always = self.0.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in headers.iter().copied().chain(always) {
+            request = request.header(name, value);
         }
         let mut request = request.body(Full::new(body.clone())).map_err(io::Error::other)?;
         loop {
@@ -217,20 +228,27 @@ impl Client {
     }
 
     async fn connect(&self) -> io::Result<SendRequest<Full<Bytes>>> {
+        let (sender, connection) = http1::handshake(TokioIo::new(self.raw().await?)).await.map_err(io::Error::other)?;
+        // It ends when the sender and the body are dropped; how it ends is told to the request itself.
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    /// A connection, with TLS where the address has it, over which nothing has been said.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn raw(&self) -> io::Result<Box<dyn Connection>> {
         let tcp = TcpStream::connect(&self.0.address).await?;
         tcp.set_nodelay(true)?;
-        let io: Box<dyn Connection> = match &self.0.tls {
+        Ok(match &self.0.tls {
             None => Box::new(tcp),
             Some(tls) => {
                 let host = self.0.address.rsplit_once(':').map_or(&*self.0.address, |(host, _)| host);
                 let host = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
                 Box::new(tls.connect(host, tcp).await?)
             }
-        };
-        let (sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
-        // It ends when the sender and the body are dropped; how it ends is told to the request itself.
-        tokio::spawn(connection);
-        Ok(sender)
+        })
     }
 }
 

@@ -4,16 +4,17 @@
 
 mod client;
 mod kubectl;
+mod program;
 mod server;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-pub use client::{Client, JSON_PATCH, MERGE_PATCH, Response, Watch};
+pub use client::{Client, Connection, JSON_PATCH, MERGE_PATCH, Response, Watch};
 pub use kubectl::Kubectl;
+pub use program::{run, run_as_nobody};
 pub use server::{Launch, Server, other_build};
 
 /// How long a test waits for what should come at once: long enough for a loaded machine.
@@ -30,22 +31,6 @@ pub fn path(plural: &str, name: &str) -> String {
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     let waited = tokio::time::timeout(DEADLINE, future).await;
     waited.unwrap_or_else(|_| panic!("{what}: nothing after {DEADLINE:?}"))
-}
-
-/// Held by a test that keeps both processors or the disk busy, so that only one such test runs at a
-/// time: also where each test is a process of its own, hence a file's lock and not a mutex.
-#[must_use = "the lock is released when it is dropped"]
-pub struct Heavy(#[expect(dead_code, reason = "held for its lock")] File);
-
-/// Waits until no other heavy test runs. Taken before any server is started.
-pub async fn heavy() -> Heavy {
-    let wait = || {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("heavy-tests.lock");
-        let file = File::create(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        file.lock().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        file
-    };
-    Heavy(tokio::task::spawn_blocking(wait).await.expect("the lock's wait does not panic"))
 }
 
 /// A path that an environment variable holds. Absolute, since what the tests start runs elsewhere.

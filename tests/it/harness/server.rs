@@ -19,13 +19,23 @@ const SHOWN_LOG: usize = 16 * 1024;
 /// How a server is started. Every test gets what [`Server::start`] does; few need more.
 pub struct Launch {
     binary: PathBuf,
+    data: Option<PathBuf>,
+    arguments: Vec<String>,
+    unread: bool,
     kube_port: u16,
     http_port: u16,
 }
 
 impl Default for Launch {
     fn default() -> Self {
-        Self { binary: env!("CARGO_BIN_EXE_imagehub").into(), kube_port: 0, http_port: 0 }
+        Self {
+            binary: env!("CARGO_BIN_EXE_imagehub").into(),
+            data: None,
+            arguments: Vec::new(),
+            unread: false,
+            kube_port: 0,
+            http_port: 0,
+        }
     }
 }
 
@@ -33,6 +43,24 @@ impl Launch {
     /// Another build of the program.
     pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
         self.binary = path.into();
+        self
+    }
+
+    /// A data directory that doesn't go with the test.
+    pub fn data(mut self, path: impl Into<PathBuf>) -> Self {
+        self.data = Some(path.into());
+        self
+    }
+
+    /// One more argument of `serve`.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Nobody reads what it prints and logs: both are closed.
+    pub fn unread(mut self) -> Self {
+        self.unread = true;
         self
     }
 
@@ -73,12 +101,22 @@ impl Server {
 
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.root.path().join("data")
+        self.launch.data.clone().unwrap_or_else(|| self.root.path().join("data"))
     }
 
     /// What the server has logged, over all its starts.
     pub fn log(&self) -> String {
         std::fs::read(self.log_path()).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    }
+
+    /// What the server has printed, over all its starts.
+    pub fn printed(&self) -> String {
+        std::fs::read_to_string(self.printed_path()).expect("it has printed text")
+    }
+
+    /// The ports that it listens on from its next start: those that the system gives it.
+    pub fn forget_ports(&mut self) {
+        (self.launch.kube_port, self.launch.http_port) = (0, 0);
     }
 
     /// The administrator's client.
@@ -91,6 +129,30 @@ impl Server {
         Client::from_kubeconfig(&self.kubeconfig(), true)
     }
 
+    /// Runs a command of the program on the server's data directory, and gives what it printed.
+    pub async fn imagehub(&self, arguments: &str) -> String {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_imagehub"))
+            .args(arguments.split_whitespace())
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .current_dir(self.root.path())
+            .output()
+            .await
+            .expect("the program runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "imagehub {arguments}: {:?}\n{error}", output.status);
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// A client with a new token of a local user, who is added if need be.
+    pub async fn user(&self, name: &str) -> Client {
+        if !self.imagehub("user list").await.lines().any(|line| line.split_whitespace().next() == Some(name)) {
+            self.imagehub(&format!("user add {name}")).await;
+        }
+        let token = self.imagehub(&format!("token {name}")).await;
+        self.anonymous().with_header("authorization", &format!("Bearer {}", token.trim()))
+    }
+
     /// A client of the gateway's address, in plain HTTP.
     pub fn http(&self) -> Client {
         Client::plain(&format!("127.0.0.1:{}", self.launch.http_port))
@@ -99,6 +161,42 @@ impl Server {
     /// kubectl as the administrator.
     pub fn kubectl(&self) -> Kubectl {
         Kubectl::new(&self.data_dir().join("kubeconfig"))
+    }
+
+    /// Where the Kubernetes API listens.
+    pub fn kube_address(&self) -> String {
+        format!("127.0.0.1:{}", self.launch.kube_port)
+    }
+
+    /// Where the gateway listens.
+    pub fn http_address(&self) -> String {
+        format!("127.0.0.1:{}", self.launch.http_port)
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().and_then(Child::id).expect("the server runs")
+    }
+
+    /// The memory that the server's process has now, in MiB; `None` where the system doesn't tell.
+    pub fn memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib / 1024)
+    }
+
+    /// Sends the process a signal.
+    pub async fn signal(&self, signal: &str) {
+        let pid = self.pid();
+        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().await.expect("sh runs");
+        assert!(sent.success(), "kill -{signal} {pid}: {sent}");
+    }
+
+    /// Waits until the process has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the server runs");
+        within("the end of the server", child.wait()).await.expect("it can be waited for")
     }
 
     /// The sum of a metric over its labels; a metric that is not there is a failure.
@@ -124,11 +222,8 @@ impl Server {
 
     /// Ends it with SIGTERM, and fails unless it exits with code 0.
     pub async fn stop(&mut self) {
-        let mut child = self.child.take().expect("the server runs");
-        let pid = child.id().expect("the server has not been waited for").to_string();
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().await.expect("sh runs");
-        assert!(sent.success(), "kill -TERM {pid}: {sent}");
-        let status = within("the end of the server after SIGTERM", child.wait()).await.expect("it can be waited for");
+        self.signal("TERM").await;
+        let status = self.ended().await;
         assert_eq!(status.code(), Some(0), "how the server ended after SIGTERM");
     }
 
@@ -204,17 +299,28 @@ impl Server {
             .arg(self.data_dir())
             .args(["--kube-listen", &format!("127.0.0.1:{}", self.launch.kube_port)])
             .args(["--http-listen", &format!("127.0.0.1:{}", self.launch.http_port)])
+            .args(&self.launch.arguments)
             .current_dir(self.root.path())
             .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a handle of the log"))
-            .stderr(log.try_clone().expect("a handle of the log"))
             .kill_on_drop(true);
+        if self.launch.unread {
+            let closed = || std::io::pipe().expect("a pipe").1;
+            command.stdout(closed()).stderr(closed());
+        } else {
+            let printed = OpenOptions::new().create(true).append(true).open(self.printed_path()).expect("a file");
+            command.stdout(printed).stderr(log.try_clone().expect("a handle of the log"));
+        }
         command
     }
 
-    fn kubeconfig(&self) -> String {
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> String {
         let path = self.data_dir().join("kubeconfig");
         std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    fn printed_path(&self) -> PathBuf {
+        self.root.path().join("server.out")
     }
 
     fn log_path(&self) -> PathBuf {

@@ -134,10 +134,10 @@ async fn check_says_what_a_store_holds_and_changes_nothing() {
     let report = check(dir.path()).unwrap();
     assert!(report.is_sound() && report.closed_in_order, "{report}");
     assert_eq!(report.live, [60, 0, 0, 0]);
-    assert_eq!((report.oldest, report.highest.0, report.floor.0), (Some(1), 82, 0));
+    assert_eq!((report.oldest, report.highest.0, report.floor.0), (Some(2), 83, 1));
     assert_eq!((report.superseded, report.tombstones, report.live_bytes), (21, 1, 60 * 7));
     let text = report.to_string();
-    assert!(text.contains("revisions   1 to 82, the last at 2023-11-14T22:13:20Z"), "{text}");
+    assert!(text.contains("revisions   2 to 83, the last at 2023-11-14T22:13:20Z"), "{text}");
     assert!(text.contains("60 images, 0 repositories, 0 organizations, 0 datapacks, 420 bytes"), "{text}");
     assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), bytes);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -209,7 +209,7 @@ async fn check_lists_the_rows_that_are_damaged() {
     let report = check(dir.path()).unwrap();
     assert!(!report.is_sound());
     assert_eq!((report.damaged, report.damage.len()), (1, 1), "{report}");
-    assert!(report.damage[0].contains("row 80 does not match its checksum"), "{report}");
+    assert!(report.damage[0].contains("row 81 does not match its checksum"), "{report}");
     let error = open(&dir).unwrap_err();
-    assert!(error.to_string().contains("row 80 does not match its checksum"), "{error}");
+    assert!(error.to_string().contains("row 81 does not match its checksum"), "{error}");
 }

@@ -1,0 +1,129 @@
+//! Watches: which events, and in which form.
+
+use super::*;
+
+/// A watch that goes on.
+struct Stream {
+    body: Body,
+    read: String,
+}
+
+impl Door {
+    async fn watch(&self, query: &str, accept: &str) -> Stream {
+        let request = Request::builder().uri(format!("{PACKS}?watch=1&{query}")).header(ACCEPT, accept);
+        let response = self.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!((response.status().as_u16(), &response.headers()[CONTENT_TYPE]), (200, &JSON.parse().unwrap()));
+        Stream { body: response.into_body(), read: String::new() }
+    }
+}
+
+impl Stream {
+    /// The next so many events.
+    async fn events(&mut self, count: usize) -> Vec<Value> {
+        while self.read.matches('\n').count() < count {
+            let frame = self.body.frame().await.expect("the watch goes on").unwrap();
+            self.read.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+        }
+        let events: Vec<Value> = self.read.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(events.len(), count, "{}", self.read);
+        self.read.clear();
+        events
+    }
+}
+
+/// Type, name and a label of each event.
+fn brief(events: &[Value]) -> Vec<(&str, &str, &str)> {
+    events
+        .iter()
+        .map(|event| {
+            let part = |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_default();
+            (part("/type"), part("/object/metadata/name"), part("/object/metadata/labels/w"))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn an_object_enters_and_leaves_a_selector_as_added_and_deleted() {
+    let door = Door::open().await;
+    let mut watch = door.watch("labelSelector=w%3D1", JSON).await;
+    door.create("a", json!({ "labels": { "w": "1" } })).await;
+    let mut last = Value::Null;
+    for label in ["2", "1"] {
+        let body = json!({ "metadata": { "labels": { "w": label } } }).to_string();
+        last = door.ask("PATCH", &format!("{PACKS}/a"), MERGE, &body).await.json();
+    }
+    door.ask("DELETE", &format!("{PACKS}/a"), "", "").await;
+    let events = watch.events(4).await;
+    let wanted = [("ADDED", "a", "1"), ("DELETED", "a", "1"), ("ADDED", "a", "1"), ("DELETED", "a", "1")];
+    assert_eq!(brief(&events), wanted);
+    let version =
+        |event: &Value| -> u64 { event["object"]["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap() };
+    assert_eq!(events[2]["object"]["metadata"]["resourceVersion"], last["metadata"]["resourceVersion"]);
+    assert!(version(&events[3]) > version(&events[2]), "a deletion has a version of its own");
+}
+
+#[tokio::test]
+async fn the_end_of_what_is_there_is_told_to_whom_takes_bookmarks() {
+    let door = Door::open().await;
+    door.create("a", json!({})).await;
+    let all = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    // The older protocol's first watch, too.
+    for query in [all, "allowWatchBookmarks=true", "allowWatchBookmarks=true&resourceVersion=0"] {
+        let events = door.watch(query, JSON).await.events(2).await;
+        assert_eq!(events[0]["type"], "ADDED", "{query}");
+        assert_eq!(events[1]["type"], "BOOKMARK", "{query}");
+        assert_eq!(events[1]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true", "{query}");
+    }
+    let mut quiet = door.watch("sendInitialEvents=true&resourceVersionMatch=NotOlderThan", JSON).await;
+    assert_eq!(brief(&quiet.events(1).await), [("ADDED", "a", "")]);
+    door.create("b", json!({})).await;
+    assert_eq!(brief(&quiet.events(1).await), [("ADDED", "b", "")], "no bookmark in between");
+}
+
+#[tokio::test]
+async fn a_table_has_its_columns_in_the_first_event_only() {
+    let door = Door::open().await;
+    door.create("a", json!({})).await;
+    let mut watch = door.watch("allowWatchBookmarks=true", TABLE).await;
+    let events = watch.events(2).await;
+    assert!(events[0]["object"]["columnDefinitions"].is_array());
+    assert_eq!(events[0]["object"]["rows"][0]["cells"][0], "a");
+    assert_eq!(events[1]["type"], "BOOKMARK");
+    assert!(events[1]["object"]["columnDefinitions"].is_null());
+    let row = &events[1]["object"]["rows"][0];
+    assert_eq!(row["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    assert_eq!(
+        row["cells"].as_array().map(Vec::len),
+        events[0]["object"]["columnDefinitions"].as_array().map(Vec::len)
+    );
+}
+
+#[tokio::test]
+async fn the_options_of_a_watch_are_checked_in_kubes_order() {
+    let door = Door::open().await;
+    let watch = async |query: &str| door.get(&format!("{PACKS}?watch=1&{query}")).await.message();
+    let prefix = "ListOptions.meta.k8s.io \"\" is invalid: ";
+    let requires =
+        "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+    let unless = "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is \
+                  provided";
+    let exact = "resourceVersionMatch: Unsupported value: \"Exact\": supported values: \"NotOlderThan\"";
+    assert_eq!(watch("sendInitialEvents=true").await, (422, format!("{prefix}{requires}")));
+    assert_eq!(watch("resourceVersionMatch=NotOlderThan").await, (422, format!("{prefix}{unless}")));
+    assert_eq!(watch("resourceVersionMatch=Exact").await, (422, format!("{prefix}[{unless}, {exact}]")));
+    let both = watch("sendInitialEvents=false&resourceVersionMatch=Exact").await;
+    assert_eq!(both, (422, format!("{prefix}[{requires}, {exact}]")));
+    for bad in ["resourceVersion=abc", "timeoutSeconds=abc", "timeoutSeconds=-1", "limit=abc", "labelSelector=a+b"] {
+        assert_eq!(watch(bad).await.0, 400, "{bad}");
+    }
+    let yaml = door.ask("GET", &format!("{PACKS}?watch=1"), "application/yaml", "").await.message();
+    assert_eq!(yaml, (406, "only the following media types are accepted: application/json;stream=watch".to_owned()));
+}
+
+#[tokio::test]
+async fn a_watch_that_begins_while_the_server_stops_is_told_to_come_again() {
+    let door = Door::open().await;
+    door.stop.cancel();
+    let answer = door.get(&format!("{PACKS}?watch=1&resourceVersion=1")).await;
+    assert_eq!((answer.status.as_u16(), &answer.headers[RETRY_AFTER]), (429, &"1".parse().unwrap()));
+}

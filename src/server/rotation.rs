@@ -1,0 +1,187 @@
+//! The certificate that the server serves with, made anew before it ends: without a restart, and without
+//! a connection that fails. Connections that are open keep the one they began with.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
+use tracing::{error, info};
+
+use super::pki::{self, Pki};
+use crate::clock::SharedClock;
+
+/// How often the certificates are looked at.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_hours(12);
+/// How long after a look that failed the next one is.
+const TRY_AGAIN: SignedDuration = SignedDuration::from_mins(10);
+
+/// The certificate that new connections are served with.
+#[derive(Debug)]
+pub struct Certificates {
+    current: ArcSwap<CertifiedKey>,
+}
+
+impl Certificates {
+    /// Those of `pki`.
+    ///
+    /// # Errors
+    /// The certificate can't be used with its key.
+    pub fn new(pki: &Pki) -> Result<Arc<Self>, rustls::Error> {
+        Ok(Arc::new(Self { current: ArcSwap::new(certified(pki)?) }))
+    }
+
+    /// Serves new connections with that of `pki`. True if it is another one.
+    ///
+    /// # Errors
+    /// The certificate can't be used with its key; the one before stays.
+    pub fn replace(&self, pki: &Pki) -> Result<bool, rustls::Error> {
+        let new = certified(pki)?;
+        let other = new.cert != self.current.load().cert;
+        if other {
+            self.current.store(new);
+        }
+        Ok(other)
+    }
+}
+
+fn certified(pki: &Pki) -> Result<Arc<CertifiedKey>, rustls::Error> {
+    let key =
+        CertifiedKey::from_der(vec![pki.certificate.clone()], pki.key.clone_key(), &aws_lc_rs::default_provider())?;
+    Ok(Arc::new(key))
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+/// The TLS settings of a server that serves with `certificates` and trusts the CA of `pki`: client
+/// certificates are asked for, never required. When the CA's certificate is made anew it keeps its key, so
+/// that what it signed goes on being trusted.
+///
+/// # Errors
+/// The CA's certificate can't be used.
+pub fn tls(pki: &Pki, certificates: Arc<Certificates>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(pki.ca.clone())?;
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let mut config = ServerConfig::builder().with_client_cert_verifier(verifier).with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Makes the certificates in `dir` anew before they end, for ever.
+pub async fn keep_fresh(dir: &Path, address: SocketAddr, clock: SharedClock, certificates: Arc<Certificates>) {
+    let mut wait = LOOK_EVERY;
+    loop {
+        let next = clock.now().checked_add(wait).unwrap_or(Timestamp::MAX);
+        clock.reaches(next).await;
+        wait = match renew(dir, address, clock.now(), &certificates) {
+            Ok(true) => {
+                info!("the serving certificate was made anew");
+                LOOK_EVERY
+            }
+            Ok(false) => LOOK_EVERY,
+            Err(cause) => {
+                error!(cause, "the certificates can't be made anew; those in use stay, until they end");
+                TRY_AGAIN
+            }
+        };
+    }
+}
+
+fn renew(dir: &Path, address: SocketAddr, now: Timestamp, certificates: &Certificates) -> Result<bool, String> {
+    let pki = pki::prepare(dir, address, now).map_err(|error| error.to_string())?;
+    certificates.replace(&pki).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use axum::Router;
+    use axum::routing::get;
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::TlsConnector;
+
+    use super::super::listen::{Door, Stop};
+    use super::*;
+    use crate::clock::{Clock as _, ManualClock};
+
+    const YEAR: i64 = 365 * 24 * 3600;
+
+    /// One request over a connection of its own, by a client that trusts `ca`.
+    async fn request(address: SocketAddr, ca: &rustls::pki_types::CertificateDer<'static>) -> Result<(), String> {
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone()).map_err(|e| e.to_string())?;
+        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let tcp = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
+        let name = ServerName::from(address.ip());
+        let mut tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|e| e.to_string())?;
+        let asked = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        tls.write_all(asked).await.map_err(|e| e.to_string())?;
+        let mut answer = Vec::new();
+        // How the connection ends is no matter: the answer is.
+        let _ = tls.read_to_end(&mut answer).await;
+        if answer.starts_with(b"HTTP/1.1 200") { Ok(()) } else { Err(String::from_utf8_lossy(&answer).into_owned()) }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn certificates_are_made_anew_twenty_times_and_no_request_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let start = Timestamp::now().as_second() - 20 * YEAR;
+        let clock = ManualClock::at(Timestamp::from_second(start).unwrap());
+        let at_first = pki::prepare(dir.path(), address, clock.now()).unwrap();
+        let certificates = Certificates::new(&at_first).unwrap();
+        let tls = tls(&at_first, Arc::clone(&certificates)).unwrap();
+        let stop = Stop::default();
+        let router = Router::new().route("/", get(|| async { "ok" }));
+        let door = tokio::spawn(Door { listener, tls: Some(tls), router }.serve(stop.clone()));
+
+        for year in 0..20 {
+            clock.step_ms((YEAR - 20 * 24 * 3600) * 1000);
+            assert!(renew(dir.path(), address, clock.now(), &certificates).unwrap(), "year {year}");
+        }
+        // Now under load, and by today's date, since clients have clocks of their own.
+        let today = Timestamp::now();
+        renew(dir.path(), address, today, &certificates).unwrap();
+        let ca = pki::prepare(dir.path(), address, today).unwrap().ca;
+        let done = Arc::new(AtomicBool::new(false));
+        let load = tokio::spawn({
+            let done = Arc::clone(&done);
+            async move {
+                let mut answered = 0;
+                while !done.load(Ordering::Relaxed) || answered < 50 {
+                    request(address, &ca).await.map_err(|e| format!("after {answered}: {e}"))?;
+                    answered += 1;
+                }
+                Ok::<_, String>(answered)
+            }
+        });
+        for _ in 0..20 {
+            std::fs::remove_file(dir.path().join("pki/server.key")).unwrap();
+            assert!(renew(dir.path(), address, today, &certificates).unwrap());
+            tokio::task::yield_now().await;
+        }
+        done.store(true, Ordering::Relaxed);
+        let answered = load.await.unwrap().unwrap();
+        assert!(answered >= 50);
+        stop.drain.cancel();
+        door.await.unwrap();
+    }
+}
