@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+use super::cached::Cached;
 use crate::api::{API_VERSION, ContentHash, DataPackSpec, GoDuration, Grain, Kind, Object, Spec, split_image_name};
 use crate::storage::{Key, Revision};
 
@@ -195,6 +196,8 @@ pub struct PackHead {
     pub content: ContentHash,
     /// When it goes, the store's time in milliseconds since 1970.
     pub expires_ms: i64,
+    /// The answer to it that is for everybody, of the last change of what it is made from.
+    pub answer: Cached,
 }
 
 /// What is known of the object beside its metadata, by its kind.
@@ -590,6 +593,7 @@ impl PackHead {
             content: ContentHash::of(spec),
             names: names.into(),
             expires_ms: envelope.expiry_base_ms.unwrap_or(0).saturating_add(lifetime.as_millis()),
+            answer: Cached::default(),
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::report::{Report, Target};
 
 pub const GROUP: &str = "/apis/imagehub.sealos.io/v1";
 /// Names of the pack whose answer is 4 KB.
-const SMALL_PACK: usize = 6;
+const SMALL_PACK: usize = 9;
 /// Names of the pack that is posted again and again.
 const POSTED: usize = 100;
 /// Writes a second beside the reads.
@@ -57,7 +57,7 @@ impl Both<'_> {
     /// Cached packs, and known specs posted again.
     pub async fn packs(&self, report: &mut Report) {
         let client = Client::new(self.server);
-        let body = pack(&spread(self.plan.images, SMALL_PACK, 3), "detail");
+        let body = pack(&spread(self.plan.images, SMALL_PACK, 3), "grid");
         let made = client.json(&Ask::post(format!("{GROUP}/datapacks"), body.to_string())).await;
         let path = format!("{GROUP}/datapacks/{}", made["metadata"]["name"].as_str().expect("a name"));
         let (_, bytes) = client.ask(&Ask::get(&path)).await;
