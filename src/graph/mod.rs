@@ -4,6 +4,7 @@
 
 mod cached;
 mod event;
+mod names;
 mod record;
 mod set;
 mod sight;
