@@ -212,7 +212,7 @@ impl Data {
             .await;
         storage.compact().await.expect("the store compacts");
         storage.close();
-        let storage = open(&dir, Duration::from_secs(24 * 3600));
+        let storage = open(&dir, Duration::from_hours(24));
         announce(&storage, images).await;
         storage.close();
         let storage = open(&dir, Duration::ZERO);

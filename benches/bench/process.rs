@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::measure;
 
 /// How long a server may take to start.
-const START_TIME: Duration = Duration::from_secs(600);
+const START_TIME: Duration = Duration::from_mins(10);
 
 /// Where a process may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -110,7 +110,7 @@ impl Packs {
         // The slot beside the record is of its own content and of this change, whoever asks. Now and then the
         // cache itself is asked, so that it knows what is in use.
         let asked = self.hits.load(Ordering::Relaxed);
-        if asked % TOLD_EVERY != 0
+        if !asked.is_multiple_of(TOLD_EVERY)
             && let Some(content) = pack.answer.get::<Content>(changed)
         {
             self.hits.fetch_add(1, Ordering::Relaxed);

@@ -135,9 +135,9 @@ impl<V: Clone> Names<V> {
             return;
         }
         let Some(entries) = self.buckets.get_mut(from).and_then(Option::take) else { return };
-        let moves = |entry: &&Entry<V>| place(self.hasher.hash_one(&*entry.name), count) != from;
+        let goes = |entry: &&Entry<V>| place(self.hasher.hash_one(&*entry.name), count) != from;
         let part = |part: Vec<&Entry<V>>| (!part.is_empty()).then(|| part.into_iter().cloned().collect());
-        let (moved, stay): (Vec<_>, Vec<_>) = entries.iter().partition(moves);
+        let (moved, stay): (Vec<_>, Vec<_>) = entries.iter().partition(goes);
         let (moved, stay) = (part(moved), part(stay));
         self.buckets.set(from, stay);
         self.buckets.set(count - 1, moved);

@@ -6,9 +6,10 @@ use axum::response::Response;
 use http::header::ALLOW;
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
+use jiff::Timestamp;
 
 use super::negotiate::{Accepted, Syntax, negotiate};
-use super::params::{PATCH_OPTIONS, Params};
+use super::params::{Include, PATCH_OPTIONS, Params};
 use super::router::App;
 use super::{body, respond, transfer, watch, websocket};
 use crate::api::{GROUP, Kind};
@@ -148,30 +149,7 @@ impl Call<'_> {
                 Ok(respond::list(accepted, include, kind, list, now))
             }
             Verb::Watch => self.watch(accepted).await,
-            Verb::Create => {
-                let (options, validation) = self.params.write("CreateOptions")?;
-                let bytes = body::read(&self.parts.headers, body).await?;
-                let digest =
-                    (kind == Kind::DataPack && !restore).then(|| body::digest(&self.parts.headers, &bytes, validation));
-                if let Some(digest) = &digest
-                    && let Some(written) = registry.create_known(&self.caller, digest, options).await?
-                {
-                    return Ok(respond::written(accepted, include, &written, now));
-                }
-                let decoded = body::object(kind, &self.parts.headers, &bytes, validation, false)?;
-                let named_by_spec = NamedBySpec::of(&decoded.object).filter(|_| !options.dry_run);
-                let finalizers = finalizer_warnings(decoded.object.metadata.finalizers.as_deref().unwrap_or_default());
-                let mut written = if restore {
-                    registry.restore(&self.caller, decoded.object, options).await?
-                } else {
-                    registry.create(&self.caller, decoded.object, options).await?
-                };
-                written.warnings.extend(decoded.warnings.into_iter().chain(finalizers));
-                if let (Some(digest), Some(named_by_spec)) = (digest, named_by_spec) {
-                    registry.remember(digest, named_by_spec, &written);
-                }
-                Ok(respond::written(accepted, include, &written, now))
-            }
+            Verb::Create => self.create(accepted, include, now, body, restore).await,
             Verb::Update => {
                 let (options, validation) = self.params.write("UpdateOptions")?;
                 let bytes = body::read(&self.parts.headers, body).await?;
@@ -227,6 +205,39 @@ impl Call<'_> {
                 Ok(respond::deleted_list(accepted, include, kind, reader, deleted, now))
             }
         }
+    }
+
+    async fn create(
+        &self,
+        accepted: Accepted,
+        include: Include,
+        now: Timestamp,
+        body: Body,
+        restore: bool,
+    ) -> Result<Response, Error> {
+        let (registry, kind) = (&self.app.registry, self.target.kind);
+        let (options, validation) = self.params.write("CreateOptions")?;
+        let bytes = body::read(&self.parts.headers, body).await?;
+        let digest =
+            (kind == Kind::DataPack && !restore).then(|| body::digest(&self.parts.headers, &bytes, validation));
+        if let Some(digest) = &digest
+            && let Some(written) = registry.create_known(&self.caller, digest, options).await?
+        {
+            return Ok(respond::written(accepted, include, &written, now));
+        }
+        let decoded = body::object(kind, &self.parts.headers, &bytes, validation, false)?;
+        let named_by_spec = NamedBySpec::of(&decoded.object).filter(|_| !options.dry_run);
+        let finalizers = finalizer_warnings(decoded.object.metadata.finalizers.as_deref().unwrap_or_default());
+        let mut written = if restore {
+            registry.restore(&self.caller, decoded.object, options).await?
+        } else {
+            registry.create(&self.caller, decoded.object, options).await?
+        };
+        written.warnings.extend(decoded.warnings.into_iter().chain(finalizers));
+        if let (Some(digest), Some(named_by_spec)) = (digest, named_by_spec) {
+            registry.remember(digest, named_by_spec, &written);
+        }
+        Ok(respond::written(accepted, include, &written, now))
     }
 
     async fn watch(&mut self, accepted: Accepted) -> Result<Response, Error> {

@@ -88,7 +88,7 @@ fn named(spec: &Spec) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectM
     }
 }
 
-fn pack_of(names: Vec<String>, grain: &str) -> Spec {
+fn pack_of(names: &[String], grain: &str) -> Spec {
     Spec::from_value(Kind::DataPack, json!({ "type": grain, "names": names, "expireTime": "24h" })).expect("a spec")
 }
 
@@ -100,7 +100,7 @@ pub async fn cold(plan: &Plan, data: &Data, dir: &Path, report: &mut Report) {
     let mut packs = Vec::new();
     for _ in 0..PACKS {
         let names = (0..NAMES).map(|_| image_name(rng.random_range(0..data.images))).collect();
-        let object = Object { metadata: Default::default(), spec: pack_of(names, "grid") };
+        let object = Object { metadata: Default::default(), spec: pack_of(&names, "grid") };
         let written = inside.registry.create(&admin(), object, WriteOptions::default()).await.expect("a pack");
         packs.push(written.record);
     }
@@ -217,7 +217,7 @@ pub async fn fan_out(plan: &Plan, data: &Data, dir: &Path, report: &mut Report) 
         let (packs, images) = (plan.packs, data.images);
         tokio::spawn(async move {
             for i in (maker..packs).step_by(64) {
-                inside.create(pack_of(vec![image_name(0), image_name(i % (images - 1) + 1)], "base")).await;
+                inside.create(pack_of(&[image_name(0), image_name(i % (images - 1) + 1)], "base")).await;
             }
         })
     });

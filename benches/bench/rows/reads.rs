@@ -94,7 +94,7 @@ impl Both<'_> {
     async fn beside_writes(&self, path: &str, report: &mut Report) {
         let (plan, server) = (self.plan, self.server);
         let mut load = Client::new(server).load(Http::One, &Ask::get(path)).await;
-        let mut writes = Vec::new();
+        let mut rates = Vec::new();
         let pairs = in_turns(plan.pairs, async |side| {
             if side == Side::A {
                 return load.cost(server, plan.slice).await;
@@ -107,11 +107,11 @@ impl Both<'_> {
             let requests = load.run(plan.slice).await;
             let spent = server.seconds() - before;
             writer.stop().await;
-            writes.push(alone / plan.slice.as_secs_f64());
+            rates.push(alone / plan.slice.as_secs_f64());
             (spent - alone).max(0.0) / requests as f64
         })
         .await;
-        let share = writes.iter().sum::<f64>() / writes.len() as f64 * 100.0;
+        let share = rates.iter().sum::<f64>() / rates.len() as f64 * 100.0;
         let note = format!("the writes themselves take {share:.1} % of a core, taken off");
         report.ratio(
             "the same beside 100 writes/s to other images",
