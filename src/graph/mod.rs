@@ -2,7 +2,9 @@
 //! storage's commits in order of revision, publishes a snapshot, and then wakes those who wait: whoever
 //! is woken for a revision sees a snapshot that has it. [`Visible`] is the only public reader.
 
+mod cached;
 mod event;
+mod names;
 mod record;
 mod set;
 mod sight;
@@ -23,6 +25,7 @@ use crate::api::Kind;
 use crate::storage::{Commit, ReadError, Storage};
 pub use crate::storage::{Key, Revision};
 
+pub use cached::Cached;
 pub use event::{ENCODINGS, Event};
 pub use record::{
     Damaged, Digest, Envelope, Field, Head, ImageHead, OrganizationHead, Owner, PackHead, Record, RepositoryHead,

@@ -14,7 +14,7 @@ use super::{body, respond, transfer, watch, websocket};
 use crate::api::{GROUP, Kind};
 use crate::auth::{Caller, Verb};
 use crate::error::Error;
-use crate::registry::{Deleted, FINALIZER_FOREGROUND, FINALIZER_ORPHAN, RESTORE, WatchStart};
+use crate::registry::{Deleted, FINALIZER_FOREGROUND, FINALIZER_ORPHAN, NamedBySpec, RESTORE, WatchStart};
 
 /// Finalizers of kube's own that have no domain.
 const STANDARD_FINALIZERS: [&str; 3] = [FINALIZER_ORPHAN, FINALIZER_FOREGROUND, "kubernetes"];
@@ -151,7 +151,15 @@ impl Call<'_> {
             Verb::Create => {
                 let (options, validation) = self.params.write("CreateOptions")?;
                 let bytes = body::read(&self.parts.headers, body).await?;
+                let digest =
+                    (kind == Kind::DataPack && !restore).then(|| body::digest(&self.parts.headers, &bytes, validation));
+                if let Some(digest) = &digest
+                    && let Some(written) = registry.create_known(&self.caller, digest, options).await?
+                {
+                    return Ok(respond::written(accepted, include, &written, now));
+                }
                 let decoded = body::object(kind, &self.parts.headers, &bytes, validation, false)?;
+                let named_by_spec = NamedBySpec::of(&decoded.object).filter(|_| !options.dry_run);
                 let finalizers = finalizer_warnings(decoded.object.metadata.finalizers.as_deref().unwrap_or_default());
                 let mut written = if restore {
                     registry.restore(&self.caller, decoded.object, options).await?
@@ -159,6 +167,9 @@ impl Call<'_> {
                     registry.create(&self.caller, decoded.object, options).await?
                 };
                 written.warnings.extend(decoded.warnings.into_iter().chain(finalizers));
+                if let (Some(digest), Some(named_by_spec)) = (digest, named_by_spec) {
+                    registry.remember(digest, named_by_spec, &written);
+                }
                 Ok(respond::written(accepted, include, &written, now))
             }
             Verb::Update => {

@@ -121,7 +121,7 @@ impl Registry {
     }
 
     /// Answers with the pack that is there, its expiry begun anew once less than half is left.
-    async fn renew(
+    pub(super) async fn renew(
         &self,
         caller: &Caller,
         known: &Arc<Record>,
@@ -234,10 +234,9 @@ impl Registry {
 }
 
 /// Whether it is a DataPack that leaves its name to the server.
-fn named_by_spec(object: &Object) -> bool {
-    matches!(object.spec, Spec::DataPack(_))
-        && object.metadata.name.is_none()
-        && object.metadata.generate_name.is_none()
+pub(super) fn named_by_spec(object: &Object) -> bool {
+    let absent = |text: &Option<String>| text.as_deref().is_none_or(str::is_empty);
+    matches!(object.spec, Spec::DataPack(_)) && absent(&object.metadata.name) && absent(&object.metadata.generate_name)
 }
 
 /// The stored form has no empty lists and maps, so that what is equal is equal in bytes.
@@ -270,7 +269,7 @@ pub(super) fn check(object: &Object) -> Result<(), Error> {
     Err(Error::Invalid { kind: object.spec.kind(), name: name.to_owned(), fields })
 }
 
-fn lifetime_ms(spec: &DataPackSpec) -> i64 {
+pub(super) fn lifetime_ms(spec: &DataPackSpec) -> i64 {
     let text = spec.expire_time.as_deref().unwrap_or(crate::api::DEFAULT_EXPIRE_TIME);
     GoDuration::parse(text).map_or(0, GoDuration::as_millis)
 }

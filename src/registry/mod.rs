@@ -9,6 +9,7 @@ mod commit;
 mod create;
 mod delete;
 mod derive;
+mod known;
 mod list;
 mod owners;
 mod patch;
@@ -39,6 +40,7 @@ use crate::storage::Storage;
 pub use backup::Backup;
 pub use create::GENERATED_NAME_TRIES;
 pub use delete::{DeleteOptions, Deleted, FINALIZER_FOREGROUND, FINALIZER_ORPHAN, Propagation};
+pub use known::{BodyDigest, NamedBySpec};
 pub use list::{List, ListOptions, VersionMatch};
 pub use patch::{PATCH_OPERATIONS, Patch};
 pub use read::Reader;
@@ -93,6 +95,7 @@ pub struct Registry {
     organization_creators: OrganizationCreators,
     /// Held while an object that claims a `spec.name` is made, so that two in this process don't both find it free.
     claims: Vec<tokio::sync::Mutex<()>>,
+    known: known::KnownSpecs,
 }
 
 impl std::fmt::Debug for Registry {
@@ -106,7 +109,15 @@ impl Registry {
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, graph: Arc<Graph>, packs: Arc<Packs>, clock: SharedClock) -> Self {
         let claims = (0..STRIPES).map(|_| tokio::sync::Mutex::new(())).collect();
-        Self { storage, graph, packs, clock, organization_creators: OrganizationCreators::default(), claims }
+        Self {
+            storage,
+            graph,
+            packs,
+            clock,
+            organization_creators: OrganizationCreators::default(),
+            claims,
+            known: known::KnownSpecs::default(),
+        }
     }
 
     /// Decides whether `caller` may do it, before anything of the request is looked at.

@@ -293,7 +293,7 @@ fn what_is_hidden_is_counted_without_being_looked_at() {
 
 #[test]
 fn what_is_held_does_not_age_while_nobody_holds_it() {
-    let mut feed = Feed::new(Window { age: Duration::from_secs(60), bytes: usize::MAX });
+    let mut feed = Feed::new(Window { age: Duration::from_mins(1), bytes: usize::MAX });
     let first = image(&mut feed, "a.b.v1", "a/b:v1");
     image(&mut feed, "a.b.v2", "a/b:v2");
     feed.at_ms += 3_600_000;
