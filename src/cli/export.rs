@@ -23,8 +23,8 @@ pub(super) const ORDER: [Kind; 4] = [Kind::Organization, Kind::Repository, Kind:
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
-  imagehub export -o catalogue.yaml.gz --gzip           all of it
-  imagehub export --organization labring                what one organization has
+  imagehub export -o catalogue.yaml.gz --gzip    all of it
+  imagehub export --organization labring         what one organization has
   imagehub export --kind image -l tag.imagehub.sealos.io=v1 -o json")]
 pub(super) struct Args {
     /// Which server and user: an administrator's [default: imagehub-data/kubeconfig]

@@ -43,7 +43,7 @@ manifest is made, or made what is there, as by kubectl apply. The same command a
 
 Examples:
   imagehub import catalogue.yaml.gz
-  kubectl --context old get images,repositories -o json | imagehub import -
+  kubectl get images,repositories -o json | imagehub import -
   imagehub import --offline /var/lib/imagehub catalogue.jsonl.gz")]
 pub(super) struct Args {
     /// Files, or directories of them: YAML or JSON, several documents, gzip; - reads standard input

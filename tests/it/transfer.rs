@@ -1,6 +1,7 @@
 //! Moving data in and out: export, import, backup, through the program's own commands.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -91,7 +92,7 @@ fn write(dir: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> String {
 }
 
 fn lines(objects: &[Value]) -> String {
-    objects.iter().map(|object| format!("{object}\n")).collect()
+    objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 async fn now(client: &Client) -> u64 {
@@ -153,7 +154,7 @@ async fn an_export_imported_and_exported_again_is_byte_equal_and_importing_it_tw
     let file = write(&dir, "all.yaml", &yaml);
 
     let ran = import(&second, &[&file]).await.ok();
-    let count = json.iter().filter(|b| **b == b'\n').count();
+    let count = String::from_utf8_lossy(&json).lines().count();
     assert!(ran.text().starts_with(&format!("{count} created, 0 were there, 0 failed, 0 warnings")), "{}", ran.text());
     assert_eq!(String::from_utf8_lossy(&export(&second, &[]).await), String::from_utf8_lossy(&yaml));
     let packed = dir.path().join("all.jsonl.gz");
@@ -315,7 +316,8 @@ async fn plain_manifests_are_made_or_changed_and_what_is_bad_is_reported_where_i
     };
     let mut billion = "a: &a [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
     for (new, old) in ["b", "c", "d", "e", "f", "g", "h"].iter().zip(["a", "b", "c", "d", "e", "f", "g"]) {
-        billion.push_str(&format!("{new}: &{new} [{}]\n", vec![format!("*{old}"); 10].join(",")));
+        let items = vec![format!("*{old}"); 10].join(",");
+        writeln!(billion, "{new}: &{new} [{items}]").expect("a String takes all");
     }
     let files = [
         ("01-yaml.yaml", format!("{}---\n{}", good("y1"), good("y2"))),
@@ -504,10 +506,29 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.expect("an entry");
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
-            copy(&entry.path(), &target)
+            copy(&entry.path(), &target);
         } else {
             std::fs::copy(entry.path(), target).expect("a copy");
         }
+    }
+}
+
+/// Makes, changes and deletes images until it is told to stop.
+async fn keep_writing(admin: Client, writer: usize, stopped: tokio::sync::watch::Receiver<bool>) {
+    let mut i = 0;
+    while !*stopped.borrow() {
+        let tag = i % 7;
+        let at = path("images", &format!("load.w{writer}.{tag}"));
+        if i % 3 == 2 {
+            admin.delete(&at).await;
+        } else {
+            let detail = json!({ "docs": format!("{i}") });
+            let made = admin.post(&path("images", ""), &image(&format!("load/w{writer}:{tag}"), detail.clone())).await;
+            if made.status == 409 {
+                admin.patch(&at, MERGE_PATCH, &json!({ "spec": { "detail": detail } })).await;
+            }
+        }
+        i += 1;
     }
 }
 
@@ -525,30 +546,7 @@ async fn a_backup_under_load_restores_to_a_state_that_was_and_its_versions_go_on
     }
 
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|writer| {
-            let (admin, stopped) = (admin.clone(), stopped.clone());
-            tokio::spawn(async move {
-                let mut i = 0;
-                while !*stopped.borrow() {
-                    let tag = i % 7;
-                    let at = path("images", &format!("load.w{writer}.{tag}"));
-                    if i % 3 == 2 {
-                        admin.delete(&at).await;
-                    } else {
-                        let detail = json!({ "docs": format!("{i}") });
-                        let made = admin
-                            .post(&path("images", ""), &image(&format!("load/w{writer}:{tag}"), detail.clone()))
-                            .await;
-                        if made.status == 409 {
-                            admin.patch(&at, MERGE_PATCH, &json!({ "spec": { "detail": detail } })).await;
-                        }
-                    }
-                    i += 1;
-                }
-            })
-        })
-        .collect();
+    let writers: Vec<_> = (0..WRITERS).map(|w| tokio::spawn(keep_writing(admin.clone(), w, stopped.clone()))).collect();
     let mut started =
         admin.watch(&format!("{}?labelSelector=organization.imagehub.sealos.io%3Dload", path("images", ""))).await;
     for _ in 0..20 {
