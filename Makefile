@@ -3,10 +3,10 @@
 # cargo uses all cores by itself, and can't use make's job server through a shell: `make -j` must not matter.
 .NOTPARALLEL:
 unexport MAKEFLAGS
-.PHONY: help run check test build openapi kubectl clean
+.PHONY: help run check test bench bench-ci bench-ci-accept build openapi kubectl clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 run: ## build the release and serve the sample catalogue from ./imagehub-data
 	cargo run --release --locked -- serve --demo
@@ -18,6 +18,15 @@ check: ## the quick inner loop: format, clippy with warnings denied, unit tests
 
 test: ## everything that CI checks, with the time of each part
 	@scripts/test
+
+bench: ## measure the release build beside what it is compared with; the table goes into docs/performance.md
+	cargo bench --locked --bench bench
+
+bench-ci: ## count the instructions of the hot paths, and compare them with benches/instructions.json
+	@scripts/bench-ci
+
+bench-ci-accept: ## take the counts of `make bench-ci` over
+	@scripts/bench-ci --accept
 
 build: ## the release binary, target/release/imagehub
 	cargo build --release --locked

@@ -94,7 +94,8 @@ pub fn authorize(
         return refuse("");
     }
     if !subresource.is_empty() {
-        return refuse("only administrators write a status");
+        let status = subresource == "status";
+        return refuse(if status { "only administrators write a status" } else { "only administrators do that" });
     }
     match (kind, verb) {
         // One by one, as each object's deletion.

@@ -1,9 +1,14 @@
 //! The command line: one file a subcommand.
 
+mod backup;
 mod check;
+mod client;
 mod completions;
 mod config;
+mod export;
 pub mod hash;
+mod import;
+mod kubeconfig;
 mod man;
 mod openapi;
 mod serve;
@@ -36,7 +41,7 @@ pub struct Cli {
     command: Command,
 }
 
-// In the order of --help: what runs, who uses it, what is in it, what only prints.
+// In the order of --help: what runs, who uses it, what is in it and how it moves, what only prints.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
@@ -48,6 +53,12 @@ enum Command {
     },
     /// Make a bearer token for a user, and print it
     Token(user::TokenArgs),
+    /// Write the catalogue as manifests that an import brings back
+    Export(export::Args),
+    /// Make what manifests say, or restore what an export has
+    Import(import::Args),
+    /// Copy the data of a server, running or not, to a new directory
+    Backup(backup::Args),
     /// Check a data directory that no server uses
     #[command(after_help = "\
 It says what the directory holds and whether all of it can be read, and changes nothing. \
@@ -117,6 +128,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Hash { file } => hash::run(&file).map(|lines| print(&lines)).map_err(|error| error.to_string()),
         Command::Check { dir } => check::run(&dir),
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Backup(args) => backup::run(&args),
         Command::User { command } => user::run(command),
         Command::Token(args) => user::token(&args),
         Command::Openapi { dir } => openapi::run(&dir),

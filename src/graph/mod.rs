@@ -2,7 +2,9 @@
 //! storage's commits in order of revision, publishes a snapshot, and then wakes those who wait: whoever
 //! is woken for a revision sees a snapshot that has it. [`Visible`] is the only public reader.
 
+mod cached;
 mod event;
+mod names;
 mod record;
 mod set;
 mod sight;
@@ -23,6 +25,7 @@ use crate::api::Kind;
 use crate::storage::{Commit, ReadError, Storage};
 pub use crate::storage::{Key, Revision};
 
+pub use cached::Cached;
 pub use event::{ENCODINGS, Event};
 pub use record::{
     Damaged, Digest, Envelope, Field, Head, ImageHead, OrganizationHead, Owner, PackHead, Record, RepositoryHead,
@@ -185,7 +188,9 @@ impl Writer {
         }
         self.graph.current.store(Arc::new(snapshot));
         // Only now: whoever misses what is cut sees, when it looks again, that the floor is above it.
-        trimmed.iter().for_each(|version| version.cut());
+        for version in trimmed {
+            version.cut();
+        }
         // First the kinds: whoever reads its own write may look at once for the event of it.
         for (sender, revision) in self.graph.changed.iter().zip(changed) {
             if let Some(revision) = revision {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+use super::cached::Cached;
 use crate::api::{API_VERSION, ContentHash, DataPackSpec, GoDuration, Grain, Kind, Object, Spec};
 use crate::storage::{Key, Revision};
 
@@ -119,10 +120,10 @@ impl Span {
 }
 
 impl Text {
-    fn of(whole: &str, raw: &Cow<'_, str>) -> Self {
+    fn of(whole: &str, raw: Cow<'_, str>) -> Self {
         match raw {
             Cow::Borrowed(part) => Self::At(Span::of(whole, non_empty(whole, part))),
-            Cow::Owned(text) => Self::Escaped(text.as_str().into()),
+            Cow::Owned(text) => Self::Escaped(text.into()),
         }
     }
 }
@@ -204,6 +205,8 @@ pub struct PackHead {
     pub content: ContentHash,
     /// When it goes, the store's time in milliseconds since 1970.
     pub expires_ms: i64,
+    /// The answer to it that is for everybody, of the last change of what it is made from.
+    pub answer: Cached,
 }
 
 /// What is known of the object beside its metadata, by its kind.
@@ -244,7 +247,8 @@ pub struct Record {
     pub head: Head,
     /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
-    json: Bytes,
+    /// Just as long as it is, and nobody else's: a share of a row's bytes would keep more.
+    json: Box<[u8]>,
     metadata_end: u32,
     uid: Span,
     created: Span,
@@ -350,8 +354,8 @@ impl Record {
         let split = stored.iter().position(|b| *b == b'\n').ok_or_else(|| damaged("no envelope".to_owned()))?;
         let envelope: Envelope =
             serde_json::from_slice(&stored[..split]).map_err(|e| damaged(format!("envelope: {e}")))?;
-        let json = stored.slice(split + 1..);
-        let text = std::str::from_utf8(&json).map_err(|e| damaged(e.to_string()))?;
+        let json = &stored[split + 1..];
+        let text = std::str::from_utf8(json).map_err(|e| damaged(e.to_string()))?;
         if !text.starts_with(prefix(key.kind)) {
             return Err(damaged(format!("it does not begin with {}", prefix(key.kind))));
         }
@@ -370,11 +374,11 @@ impl Record {
             labels: metadata.labels.iter().map(|(k, v)| (Span::of(text, k), Span::of(text, v))).collect(),
             owners: metadata
                 .owner_references
-                .iter()
-                .map(|o| (Text::of(text, &o.uid), o.block_owner_deletion.unwrap_or(false)))
+                .into_iter()
+                .map(|o| (Text::of(text, o.uid), o.block_owner_deletion.unwrap_or(false)))
                 .collect(),
             envelope,
-            json,
+            json: json.into(),
             key,
         })
     }
@@ -436,7 +440,7 @@ impl Record {
 
     /// The object's own JSON: no `resourceVersion`, no status.
     #[must_use]
-    pub fn json(&self) -> &Bytes {
+    pub fn json(&self) -> &[u8] {
         &self.json
     }
 
@@ -614,6 +618,7 @@ impl PackHead {
             content: ContentHash::of(spec),
             names: names.into(),
             expires_ms: envelope.expiry_base_ms.unwrap_or(0).saturating_add(lifetime.as_millis()),
+            answer: Cached::default(),
         })
     }
 }

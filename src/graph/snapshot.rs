@@ -13,6 +13,7 @@ use imbl::{HashMap, OrdMap, OrdSet, Vector};
 use parking_lot::Mutex;
 
 use super::event::Event;
+use super::names::Names;
 use super::record::{Record, organization_of};
 use super::set::Set;
 use super::sight::{Change, SightLog};
@@ -65,7 +66,7 @@ type Values = HashMap<Arc<str>, Set<Arc<str>>>;
 /// The objects of one kind.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
-    by_name: HashMap<Arc<str>, Arc<Version>>,
+    by_name: Names<Arc<Version>>,
     ordered: OrdMap<Arc<str>, Arc<Version>>,
     live: usize,
     labels: HashMap<Arc<str>, Values>,
@@ -198,7 +199,7 @@ pub struct Snapshot {
     /// The last commit of each kind.
     pub(super) last_of_kind: [Revision; Kind::ALL.len()],
     tables: [Table; Kind::ALL.len()],
-    images: HashMap<Arc<str>, ImageEntry>,
+    images: Names<ImageEntry>,
     repositories: HashMap<Arc<str>, RepositoryEntry>,
     organizations: HashMap<Arc<str>, OrganizationEntry>,
     /// The organizations that each manager is in.
@@ -411,12 +412,12 @@ impl Snapshot {
     /// Shares the strings that many records have.
     fn intern(&self, mut record: Record) -> Record {
         use super::record::Head;
-        if let Some((name, _)) = self.table(record.kind()).by_name.get_key_value(&*record.key.name) {
+        if let Some(name) = self.table(record.kind()).by_name.key(&record.key.name) {
             record.key.name = Arc::clone(name);
         }
         match &mut record.head {
             Head::Image(head) => {
-                if let Some((name, _)) = self.images.get_key_value(&*head.name) {
+                if let Some(name) = self.images.key(&head.name) {
                     head.name = Arc::clone(name);
                 }
                 if let Some((name, _)) = self.repositories.get_key_value(&*head.repository) {
@@ -431,7 +432,7 @@ impl Snapshot {
             Head::Organization(_) => {}
             Head::DataPack(head) => {
                 for image in &mut head.names {
-                    if let Some((name, _)) = self.images.get_key_value(&**image) {
+                    if let Some(name) = self.images.key(image) {
                         *image = Arc::clone(name);
                     }
                 }
@@ -479,7 +480,7 @@ impl Snapshot {
     /// Puts `new` in the place of `key` among those who claim the image `name`.
     fn move_claim(&mut self, key: &Key, name: &Arc<str>, repository: &Arc<str>, new: Option<&Arc<Record>>) {
         let revision = self.revision;
-        let entry = self.images.entry(Arc::clone(name)).or_default();
+        let entry = self.images.or_default(name);
         let (before, claims_before) = (entry.claims.first().cloned(), entry.claims.as_slice().len());
         entry.claims.replace(key, new);
         let (after, claims_after) = (entry.claims.first().cloned(), entry.claims.as_slice().len());
@@ -650,7 +651,7 @@ impl Snapshot {
             }
         }
         for image in after.into_iter().flat_map(|pack| &pack.names) {
-            self.images.entry(Arc::clone(image)).or_default().packs.insert(Arc::clone(name));
+            self.images.or_default(image).packs.insert(Arc::clone(name));
             let repository = repository_of(image);
             if let Some(entry) = self.repositories.get_mut(repository) {
                 entry.packs.insert(Arc::clone(name));

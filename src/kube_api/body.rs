@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::api::decode::{MAX_SHOWN, check_type, parse_json, parse_yaml};
 use crate::api::{API_VERSION, FieldValidation, Kind, Object, conform, into_object, unknown_fields_outcome};
 use crate::error::{Error, FieldError};
-use crate::registry::{PATCH_OPERATIONS, Patch};
+use crate::registry::{BodyDigest, PATCH_OPERATIONS, Patch};
 
 /// The largest body that is read, in bytes: kube-apiserver's own limit.
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
@@ -34,6 +35,22 @@ pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Error
         Ok(Err(_)) => Err(Error::BadRequest("the request's body ended before it was complete".to_owned())),
         Err(_) => Err(Error::BadRequest(format!("the request's body was not complete after {BODY_TIME:?}"))),
     }
+}
+
+/// What tells a body from all that are read otherwise.
+pub(super) fn digest(headers: &HeaderMap, bytes: &[u8], validation: FieldValidation) -> BodyDigest {
+    let media = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let validation = match validation {
+        FieldValidation::Ignore => 0,
+        FieldValidation::Warn => 1,
+        FieldValidation::Strict => 2_u8,
+    };
+    let mut hash = Sha256::new();
+    hash.update([validation]);
+    hash.update((media.len() as u64).to_le_bytes());
+    hash.update(media);
+    hash.update(bytes);
+    hash.finalize().into()
 }
 
 /// The media type of a body, without parameters; JSON where it isn't said, as for kube.

@@ -9,6 +9,7 @@ mod resource;
 mod respond;
 mod router;
 mod table;
+mod transfer;
 mod watch;
 mod websocket;
 
@@ -18,3 +19,4 @@ mod tests;
 pub use body::BODY_LIMIT;
 pub use resource::Labels;
 pub use router::{App, router};
+pub use transfer::{BACKUP, EXPORT, REVISION};

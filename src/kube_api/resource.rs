@@ -10,11 +10,11 @@ use http::{HeaderValue, Method, StatusCode};
 use super::negotiate::{Accepted, Syntax, negotiate};
 use super::params::{PATCH_OPTIONS, Params};
 use super::router::App;
-use super::{body, respond, watch, websocket};
+use super::{body, respond, transfer, watch, websocket};
 use crate::api::{GROUP, Kind};
 use crate::auth::{Caller, Verb};
 use crate::error::Error;
-use crate::registry::{Deleted, FINALIZER_FOREGROUND, FINALIZER_ORPHAN, WatchStart};
+use crate::registry::{Deleted, FINALIZER_FOREGROUND, FINALIZER_ORPHAN, NamedBySpec, RESTORE, WatchStart};
 
 /// Finalizers of kube's own that have no domain.
 const STANDARD_FINALIZERS: [&str; 3] = [FINALIZER_ORPHAN, FINALIZER_FOREGROUND, "kubernetes"];
@@ -122,7 +122,13 @@ impl Call<'_> {
         let registry = &self.app.registry;
         let kind = self.target.kind;
         let name = self.target.name.as_deref().unwrap_or_default();
-        let subresource = if self.target.status { "status" } else { "" };
+        let writes = matches!(self.verb, Verb::Create | Verb::Update) && !self.target.status;
+        let restore = writes && self.params.flag(RESTORE);
+        let subresource = match self.target.status {
+            true => "status",
+            false if restore => RESTORE,
+            false => "",
+        };
         // Before the body is read: who may not write doesn't get to send one.
         registry.authorize(&self.caller, self.verb, kind, subresource, name)?;
         let accepted = negotiate(&self.parts.headers)?;
@@ -133,6 +139,9 @@ impl Call<'_> {
                 let (reader, record) = registry.get(&self.caller, kind, name, self.params.at_least()?).await?;
                 Ok(respond::object(accepted, include, &reader, &record, StatusCode::OK, now))
             }
+            Verb::List if self.params.flag(transfer::EXPORT) => {
+                transfer::export(self.app, &self.caller, kind, self.params.list()?).await
+            }
             Verb::List => {
                 let options = self.params.list()?;
                 let list = registry.list(&self.caller, kind, &options).await?;
@@ -142,10 +151,25 @@ impl Call<'_> {
             Verb::Create => {
                 let (options, validation) = self.params.write("CreateOptions")?;
                 let bytes = body::read(&self.parts.headers, body).await?;
+                let digest =
+                    (kind == Kind::DataPack && !restore).then(|| body::digest(&self.parts.headers, &bytes, validation));
+                if let Some(digest) = &digest
+                    && let Some(written) = registry.create_known(&self.caller, digest, options).await?
+                {
+                    return Ok(respond::written(accepted, include, &written, now));
+                }
                 let decoded = body::object(kind, &self.parts.headers, &bytes, validation, false)?;
+                let named_by_spec = NamedBySpec::of(&decoded.object).filter(|_| !options.dry_run);
                 let finalizers = finalizer_warnings(decoded.object.metadata.finalizers.as_deref().unwrap_or_default());
-                let mut written = registry.create(&self.caller, decoded.object, options).await?;
+                let mut written = if restore {
+                    registry.restore(&self.caller, decoded.object, options).await?
+                } else {
+                    registry.create(&self.caller, decoded.object, options).await?
+                };
                 written.warnings.extend(decoded.warnings.into_iter().chain(finalizers));
+                if let (Some(digest), Some(named_by_spec)) = (digest, named_by_spec) {
+                    registry.remember(digest, named_by_spec, &written);
+                }
                 Ok(respond::written(accepted, include, &written, now))
             }
             Verb::Update => {
@@ -162,6 +186,12 @@ impl Call<'_> {
                     let version = decoded.object.metadata.resource_version.as_deref();
                     let status = decoded.status.unwrap_or_default();
                     registry.update_status(&self.caller, kind, name, version, &status, options).await?
+                } else if restore {
+                    if decoded.object.metadata.name.as_deref() != Some(name) {
+                        let message = format!("the name of the object must be the one on the URL ({name})");
+                        return Err(Error::BadRequest(message));
+                    }
+                    registry.restore(&self.caller, decoded.object, options).await?
                 } else {
                     registry.update(&self.caller, kind, name, &decoded.object, options).await?
                 };

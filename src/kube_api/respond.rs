@@ -33,6 +33,9 @@ const COMPRESS_FROM: usize = 128 * 1024;
 /// About how much of a long body is made at a time.
 const CHUNK: usize = 64 * 1024;
 
+/// About the size of an object: what a piece of a list has room for from the start.
+const ITEM: usize = 2 * 1024;
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
 
@@ -243,7 +246,7 @@ pub(super) fn list(accepted: Accepted, include: Include, kind: Kind, list: List,
     let mut pieces = pieces.peekable();
     let small = pieces.peek().is_none_or(|first| first.len() < CHUNK);
     if small {
-        return body(accepted, StatusCode::OK, pieces.flatten().collect());
+        return body(accepted, StatusCode::OK, pieces.next().map(Vec::from).unwrap_or_default());
     }
     if accepted.gzip {
         return compressed(StatusCode::OK, pieces);
@@ -271,6 +274,7 @@ impl Iterator for Pieces {
             return None;
         }
         let mut out = self.head.take().map(String::into_bytes).unwrap_or_default();
+        out.reserve(CHUNK.min(self.items.len() * ITEM) + ITEM);
         while out.len() < CHUNK {
             let Some(record) = self.items.next() else {
                 out.extend_from_slice(b"]}");

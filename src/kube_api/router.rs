@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::discovery::{self, DiscoveryForm};
 use super::resource::{self, Target};
-use super::{openapi, respond};
+use super::{openapi, respond, transfer};
 use crate::api::{GROUP, Kind, VERSION};
 use crate::auth::{Authenticator, Caller};
 use crate::error::Error;
@@ -64,12 +64,15 @@ async fn answer(
         return Ok(resource::serve(app, caller, target, query, request).await);
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(if is_document(path) {
+        return Err(if path == transfer::BACKUP || is_document(path) {
             let message = "the server does not allow this method on the requested resource".to_owned();
             Error::MethodNotAllowed { kind: None, message }
         } else {
             Error::NoSuchPath
         });
+    }
+    if path == transfer::BACKUP {
+        return transfer::backup(app, &caller).await;
     }
     document(app, path, request.headers())
 }

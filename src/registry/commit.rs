@@ -24,6 +24,9 @@ impl From<Error> for Failed {
     }
 }
 
+/// About what an envelope takes at most beside the object, in bytes.
+const ENVELOPE_ROOM: usize = 1024;
+
 impl Registry {
     /// Stores an object, and returns when everyone sees it.
     pub(super) async fn store(
@@ -79,6 +82,13 @@ pub(super) fn as_if_stored(
 ) -> Result<Arc<Record>, Error> {
     let stored = encode_within(envelope, object, OBJECT_LIMIT)?;
     decode(key, revision, &stored).map(Arc::new)
+}
+
+/// What `record` would be, were it changed. It may stay as large as it is, be that by what the server added.
+pub(super) fn as_if_changed(record: &Record, envelope: &Envelope, object: &Object) -> Result<Arc<Record>, Error> {
+    let limit = OBJECT_LIMIT.max(record.json().len() + ENVELOPE_ROOM);
+    let stored = encode_within(envelope, object, limit)?;
+    decode(record.key.clone(), record.revision, &stored).map(Arc::new)
 }
 
 /// Whether an object that is to be made is small enough to be stored.

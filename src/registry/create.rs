@@ -67,6 +67,7 @@ impl Registry {
         metadata.namespace = None;
         metadata.self_link = None;
         metadata.managed_fields = None;
+        super::restore::drop_annotation(metadata);
         metadata.deletion_timestamp = None;
         metadata.deletion_grace_period_seconds = None;
         for text in [&mut metadata.name, &mut metadata.generate_name] {
@@ -120,7 +121,7 @@ impl Registry {
     }
 
     /// Answers with the pack that is there, its expiry begun anew once less than half is left.
-    async fn renew(
+    pub(super) async fn renew(
         &self,
         caller: &Caller,
         known: &Arc<Record>,
@@ -233,10 +234,9 @@ impl Registry {
 }
 
 /// Whether it is a DataPack that leaves its name to the server.
-fn named_by_spec(object: &Object) -> bool {
-    matches!(object.spec, Spec::DataPack(_))
-        && object.metadata.name.is_none()
-        && object.metadata.generate_name.is_none()
+pub(super) fn named_by_spec(object: &Object) -> bool {
+    let absent = |text: &Option<String>| text.as_deref().is_none_or(str::is_empty);
+    matches!(object.spec, Spec::DataPack(_)) && absent(&object.metadata.name) && absent(&object.metadata.generate_name)
 }
 
 /// The stored form has no empty lists and maps, so that what is equal is equal in bytes.
@@ -269,7 +269,7 @@ pub(super) fn check(object: &Object) -> Result<(), Error> {
     Err(Error::Invalid { kind: object.spec.kind(), name: name.to_owned(), fields })
 }
 
-fn lifetime_ms(spec: &DataPackSpec) -> i64 {
+pub(super) fn lifetime_ms(spec: &DataPackSpec) -> i64 {
     let text = spec.expire_time.as_deref().unwrap_or(crate::api::DEFAULT_EXPIRE_TIME);
     GoDuration::parse(text).map_or(0, GoDuration::as_millis)
 }

@@ -4,15 +4,18 @@
 //! A verb decides on a snapshot and commits against the revision that it decided on. Where another
 //! commit came first it decides again, on a snapshot that has that commit.
 
+mod backup;
 mod commit;
 mod create;
 mod delete;
 mod derive;
+mod known;
 mod list;
 mod owners;
 mod patch;
 mod read;
 mod refresh;
+mod restore;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -34,11 +37,14 @@ use crate::error::Error;
 use crate::graph::{Digest, Graph, Key, Record, Revision, Sight};
 use crate::storage::Storage;
 
+pub use backup::Backup;
 pub use create::GENERATED_NAME_TRIES;
 pub use delete::{DeleteOptions, Deleted, FINALIZER_FOREGROUND, FINALIZER_ORPHAN, Propagation};
+pub use known::{BodyDigest, NamedBySpec};
 pub use list::{List, ListOptions, VersionMatch};
 pub use patch::{PATCH_OPERATIONS, Patch};
 pub use read::Reader;
+pub use restore::{RESTORE, RESTORE_ANNOTATION, exported};
 pub use watch::{EventType, Watch, WatchItem, WatchOptions, WatchStart};
 
 /// How often a verb decides anew when other commits come first, before it gives up with a 409.
@@ -89,6 +95,7 @@ pub struct Registry {
     organization_creators: OrganizationCreators,
     /// Held while an object that claims a `spec.name` is made, so that two in this process don't both find it free.
     claims: Vec<tokio::sync::Mutex<()>>,
+    known: known::KnownSpecs,
 }
 
 impl std::fmt::Debug for Registry {
@@ -102,7 +109,15 @@ impl Registry {
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, graph: Arc<Graph>, packs: Arc<Packs>, clock: SharedClock) -> Self {
         let claims = (0..STRIPES).map(|_| tokio::sync::Mutex::new(())).collect();
-        Self { storage, graph, packs, clock, organization_creators: OrganizationCreators::default(), claims }
+        Self {
+            storage,
+            graph,
+            packs,
+            clock,
+            organization_creators: OrganizationCreators::default(),
+            claims,
+            known: known::KnownSpecs::default(),
+        }
     }
 
     /// Decides whether `caller` may do it, before anything of the request is looked at.

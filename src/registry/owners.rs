@@ -24,20 +24,23 @@ impl Registry {
             return Ok(());
         }
         for object in missing {
+            let kind = object.spec.kind();
             match self.insert(caller, object, WriteOptions::default()).await {
                 // Somebody else was quicker.
                 Ok(_) => {}
-                Err(Error::AlreadyExists { .. } | Error::Invalid { .. }) if self.has_owners(caller, spec)? => {}
+                Err(Error::AlreadyExists { .. } | Error::Invalid { .. })
+                    if self.has_owner_of(kind, caller, spec)? => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    /// Whether somebody else has made, under whatever `metadata.name`, what this request was about to.
-    fn has_owners(&self, caller: &Caller, spec: &Spec) -> Result<bool, Error> {
+    /// Whether somebody else has made, under whatever `metadata.name`, the owner of this kind that this request was
+    /// about to. Others may be missing still: two images in two repositories of one new organization.
+    fn has_owner_of(&self, kind: Kind, caller: &Caller, spec: &Spec) -> Result<bool, Error> {
         let everything = self.reader_for(Sight::Everything).visible;
-        Ok(self.missing_owners(caller, &everything, spec)?.is_empty())
+        Ok(self.missing_owners(caller, &everything, spec)?.iter().all(|missing| missing.spec.kind() != kind))
     }
 
     /// The owners to be made, the outermost first, prepared and checked.

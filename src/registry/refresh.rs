@@ -2,7 +2,7 @@
 
 use super::Registry;
 use super::commit::Failed;
-use super::derive::derive;
+use super::derive::{derive, image_in_step};
 use crate::error::Error;
 use crate::graph::{Key, Record, Sight};
 use crate::storage::Expect;
@@ -17,6 +17,9 @@ impl Registry {
         for _ in 0..super::ATTEMPTS {
             let everything = self.reader_for(Sight::Everything).visible;
             let Some(record) = everything.get(key.kind, &key.name).cloned() else { return Ok(false) };
+            if image_in_step(&everything, &record) {
+                return Ok(false);
+            }
             let old = record.object();
             let mut object = old.clone();
             if !record.deleting {

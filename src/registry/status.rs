@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::commit::{Failed, as_if_stored};
+use super::commit::{Failed, as_if_changed};
 use super::patch::Patch;
 use super::{ATTEMPTS, Registry, WriteOptions, Written, modified, not_found};
 use crate::api::{Kind, conform};
@@ -99,7 +99,7 @@ impl Registry {
                 return done(record);
             }
             let object = record.object();
-            let draft = as_if_stored(record.key.clone(), record.revision, &envelope, &object)?;
+            let draft = as_if_changed(&record, &envelope, &object)?;
             if options.dry_run {
                 return done(draft);
             }

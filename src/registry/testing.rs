@@ -67,6 +67,10 @@ impl Storage for Faulty {
         self.inner.watch(after)
     }
 
+    fn identity(&self) -> crate::storage::Identity {
+        self.inner.identity()
+    }
+
     fn stopped(&self) -> BoxFuture<'static, String> {
         self.inner.stopped()
     }
@@ -95,6 +99,7 @@ pub(crate) fn public() -> Caller {
 }
 
 /// An Image of this full name.
+#[expect(clippy::needless_pass_by_value, reason = "tests write it as json!")]
 pub(crate) fn image(name: &str, detail: Value) -> Value {
     json!({ "kind": "Image", "metadata": { "name": name.replace(['/', ':'], ".") }, "spec": { "name": name, "detail": detail } })
 }
@@ -162,9 +167,8 @@ impl Hub {
         self.registry.create(&admin(), parse(value), WriteOptions::default()).await
     }
 
-    #[track_caller]
-    pub(crate) fn create(&self, value: Value) -> impl Future<Output = Arc<Record>> + '_ {
-        async move { self.try_create(value).await.unwrap().record }
+    pub(crate) async fn create(&self, value: Value) -> Arc<Record> {
+        self.try_create(value).await.unwrap().record
     }
 
     pub(crate) async fn dry_create(&self, value: Value) -> Result<Written, Error> {
@@ -224,6 +228,13 @@ impl Hub {
     pub(crate) async fn delete_by(&self, kind: Kind, name: &str, propagation: Propagation) -> Deleted {
         let options = DeleteOptions { propagation: Some(propagation), ..DeleteOptions::default() };
         self.registry.delete(&admin(), kind, name, &options).await.unwrap()
+    }
+
+    /// Writes the status of a repository.
+    pub(crate) async fn put_status(&self, name: &str, status: Value, options: WriteOptions) -> Result<Written, Error> {
+        let version = self.get(Kind::Repository, name).await["metadata"]["resourceVersion"].clone();
+        let version = version.as_str();
+        self.registry.update_status(&admin(), Kind::Repository, name, version, &status, options).await
     }
 
     /// The names of what the caller lists.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::commit::{Failed, as_if_stored};
+use super::commit::{Failed, as_if_changed};
 use super::create::drop_empty;
 use super::derive::{complete_managers, derive, keep_what_is_left_empty};
 use super::read::Reader;
@@ -80,7 +80,7 @@ impl Registry {
                 Outcome::Unchanged => return done(record),
                 Outcome::Store(new) if options.dry_run => {
                     let (envelope, object) = *new;
-                    return done(as_if_stored(record.key.clone(), record.revision, &envelope, &object)?);
+                    return done(as_if_changed(&record, &envelope, &object)?);
                 }
                 Outcome::Store(new) => {
                     let (envelope, object) = *new;
@@ -95,7 +95,7 @@ impl Registry {
                 }
                 Outcome::TakeOut(last) => {
                     let (envelope, object) = *last;
-                    let last = as_if_stored(record.key.clone(), record.revision, &envelope, &object)?;
+                    let last = as_if_changed(&record, &envelope, &object)?;
                     if options.dry_run {
                         return done(last);
                     }
@@ -142,7 +142,7 @@ impl Registry {
         if new == old && envelope == record.envelope {
             return Ok(Outcome::Unchanged);
         }
-        let draft = as_if_stored(record.key.clone(), record.revision, &envelope, &new)?;
+        let draft = as_if_changed(record, &envelope, &new)?;
         if spec_changed {
             envelope.announced = self.announcement(&draft);
         }
@@ -227,6 +227,7 @@ fn keep_server_fields(old: &Object, new: &mut Object) {
     new.generation = old.generation;
     new.generate_name.clone_from(&old.generate_name);
     new.managed_fields.clone_from(&old.managed_fields);
+    super::restore::drop_annotation(new);
     drop_empty(new);
 }
 

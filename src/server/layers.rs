@@ -1,4 +1,5 @@
-//! What every request passes, in one list, the outermost first:
+//! What every request passes, in one list, the outermost first. For axum they are one layer, [`pass`]: each
+//! would cost a box and a clone of all that is inside of it.
 //!
 //! 1. [`observe`]: a request id, the access log and the metrics. Outermost, so that it sees every answer,
 //!    those of the layers below included.
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -28,7 +29,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tracing::info;
+use tracing::{Level, info};
 use uuid::Uuid;
 
 use super::metrics::{RequestLabels, RequestMetrics};
@@ -66,11 +67,11 @@ struct Context {
 /// Puts the layers around `router`.
 pub fn around(router: Router, door: &'static str, metrics: RequestMetrics) -> Router {
     let context = Context { door, metrics, writes: Arc::new(Semaphore::new(WRITES)) };
-    router
-        .layer(from_fn_with_state(context.clone(), bound_writes))
-        .layer(from_fn(linger))
-        .layer(from_fn(catch))
-        .layer(from_fn_with_state(context, observe))
+    router.layer(from_fn_with_state(context, pass))
+}
+
+async fn pass(State(context): State<Context>, request: Request, next: Next) -> Response {
+    observe(&context, request, |request| catch(linger(request, |request| bound_writes(&context, request, next)))).await
 }
 
 /// A request that is being answered: one less when nobody waits for it any more.
@@ -116,14 +117,22 @@ impl HttpBody for Counted {
     }
 }
 
-async fn observe(State(context): State<Context>, request: Request, next: Next) -> Response {
+/// A random id (UUID 4), as kube-apiserver gives one to each request.
+fn new_id() -> Option<HeaderValue> {
+    let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())).ok()
+}
+
+async fn observe<F>(context: &Context, request: Request, next: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     let started = Instant::now();
-    let id = request.headers().get(&AUDIT_ID).filter(|id| id.len() <= LONGEST_ID).cloned();
-    let id = id.or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).ok());
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
+    let id = request.headers().get(&AUDIT_ID).filter(|id| id.len() <= LONGEST_ID).cloned().or_else(new_id);
+    let logged = tracing::enabled!(target: "imagehub::access", Level::INFO)
+        .then(|| (request.method().clone(), request.uri().path().to_owned()));
     let in_flight = InFlight::new(context.metrics.clone());
-    let mut response = next.run(request).await;
+    let mut response = next(request).await;
     let took = started.elapsed();
     let labels = response.extensions().get::<Labels>().copied();
     let (verb, resource) = labels.map_or(("other", "none"), |labels| (labels.verb.as_str(), labels.kind.plural()));
@@ -131,25 +140,30 @@ async fn observe(State(context): State<Context>, request: Request, next: Next) -
     let watch = labels.is_some_and(|labels| labels.verb == Verb::Watch);
     let of = RequestLabels { door: context.door, verb, resource, code };
     context.metrics.record(&of, (!watch).then_some(took));
-    let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
-    info!(target: "imagehub::access", door = context.door, %method, path, code, took_us = took.as_micros(), id = shown);
+    if let Some((method, path)) = logged {
+        let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
+        info!(target: "imagehub::access", door = context.door, %method, path, code, took_us = took.as_micros(), id = shown);
+    }
     if let Some(id) = id {
         response.headers_mut().insert(AUDIT_ID, id);
     }
     response.map(|body| Body::new(Counted { body, _in_flight: in_flight }))
 }
 
-async fn catch(request: Request, next: Next) -> Response {
-    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+async fn catch(next: impl Future<Output = Response>) -> Response {
+    let answered = AssertUnwindSafe(next).catch_unwind().await;
     answered.unwrap_or_else(|_| plain(&Error::internal("a panic")))
 }
 
-async fn linger(request: Request, next: Next) -> Response {
+async fn linger<F>(request: Request, next: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     // On HTTP/2 a stream ends by itself, without the connection.
     if request.version() > Version::HTTP_11 || request.body().is_end_stream() {
-        return next.run(request).await;
+        return next(request).await;
     }
-    next.run(request.map(|body| Body::new(Lingering { body, ended: false }))).await
+    next(request.map(|body| Body::new(Lingering { body, ended: false }))).await
 }
 
 /// A body whose rest is read when it is dropped before its end.
@@ -193,7 +207,7 @@ impl Drop for Lingering {
     }
 }
 
-async fn bound_writes(State(context): State<Context>, request: Request, next: Next) -> Response {
+async fn bound_writes(context: &Context, request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }

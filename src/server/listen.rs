@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +24,7 @@ use tracing::{debug, warn};
 
 use super::pki;
 use super::stall::Hurried;
+use crate::auth::Caller;
 
 /// The most connections of one listener. The next one waits in the system's queue until one ends.
 pub const CONNECTIONS: usize = 32_768;
@@ -128,7 +131,7 @@ async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Ro
     // Answers are written whole; waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
     let stream = Hurried::new(stream, STALL_TIME);
-    let Some(acceptor) = acceptor else { return serve(stream, router, drain).await };
+    let Some(acceptor) = acceptor else { return serve(stream, router, None, drain).await };
     let shake = tokio::select! {
         shake = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)) => shake,
         () = drain.cancelled() => return,
@@ -139,15 +142,21 @@ async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Ro
         Err(_) => return debug!("a TLS handshake took too long"),
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let router = match certificate.map(pki::caller_of) {
-        None => router,
-        Some(Some(caller)) => router.layer(axum::Extension(caller)),
+    let caller = match certificate.map(pki::caller_of) {
+        None => None,
+        Some(Some(caller)) => Some(caller),
         Some(None) => return debug!("a client certificate names nobody"),
     };
-    serve(stream, router, drain).await;
+    serve(stream, router, caller, drain).await;
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, drain: CancellationToken) {
+/// Serves a connection; `caller` is whom its client certificate stands for, if it has one.
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    caller: Option<Caller>,
+    drain: CancellationToken,
+) {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -162,10 +171,14 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, rou
         .keep_alive_timeout(HTTP2_PING.1);
     let begun = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&begun);
-    let service = TowerToHyperService::new(router.map_request(move |request: http::Request<hyper::body::Incoming>| {
+    let service = service_fn(move |request: http::Request<Incoming>| {
         seen.store(true, Ordering::Relaxed);
-        request.map(axum::body::Body::new)
-    }));
+        let mut request = request.map(Body::new);
+        if let Some(caller) = &caller {
+            request.extensions_mut().insert(caller.clone());
+        }
+        router.clone().oneshot(request)
+    });
     // A watch may be upgraded to a WebSocket.
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);

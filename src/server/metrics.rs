@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -44,8 +45,20 @@ pub struct LatencyLabels {
 pub struct RequestMetrics {
     requests: Family<RequestLabels, Counter>,
     seconds: Family<LatencyLabels, Histogram, fn() -> Histogram>,
+    /// The series that moved last: most requests are like the one before, and to find a series among all takes
+    /// hashing of its labels and a lock, twice.
+    last: Arc<ArcSwapOption<Series>>,
     /// Requests being answered, watches included.
     pub in_flight: Gauge<i64>,
+}
+
+/// The two series that a request moves.
+#[derive(Debug)]
+struct Series {
+    labels: RequestLabels,
+    requests: Counter,
+    /// None of those who wait for ever.
+    seconds: Option<Histogram>,
 }
 
 fn buckets() -> Histogram {
@@ -57,6 +70,7 @@ impl Default for RequestMetrics {
         Self {
             requests: Family::default(),
             seconds: Family::new_with_constructor(buckets),
+            last: Arc::default(),
             in_flight: Gauge::default(),
         }
     }
@@ -65,10 +79,26 @@ impl Default for RequestMetrics {
 impl RequestMetrics {
     /// Counts a request. `took` is the time to the first byte of its answer; `None` for watches, which wait.
     pub fn record(&self, labels: &RequestLabels, took: Option<Duration>) {
-        self.requests.get_or_create(labels).inc();
-        if let Some(took) = took {
-            let labels = LatencyLabels { door: labels.door, verb: labels.verb };
-            self.seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        let last = self.last.load();
+        if let Some(series) = last.as_ref().filter(|series| series.labels == *labels) {
+            return series.record(took);
+        }
+        let latency = LatencyLabels { door: labels.door, verb: labels.verb };
+        let series = Series {
+            labels: labels.clone(),
+            requests: self.requests.get_or_create(labels).clone(),
+            seconds: took.map(|_| self.seconds.get_or_create(&latency).clone()),
+        };
+        series.record(took);
+        self.last.store(Some(Arc::new(series)));
+    }
+}
+
+impl Series {
+    fn record(&self, took: Option<Duration>) {
+        self.requests.inc();
+        if let (Some(seconds), Some(took)) = (&self.seconds, took) {
+            seconds.observe(took.as_secs_f64());
         }
     }
 }

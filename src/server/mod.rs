@@ -4,6 +4,7 @@
 //! filled, the Kubernetes door listens, the controllers run; then it is ready. Stop: not ready; no more
 //! connections, watches end, GOAWAY; what is under way finishes; the storage closes.
 
+mod bare;
 mod demo;
 mod gateway;
 mod layers;
@@ -37,6 +38,7 @@ use crate::registry::Registry;
 use crate::storage::Storage as _;
 use crate::storage::embedded::{Embedded, Options};
 
+pub use bare::serve_bare;
 pub use pki::{PkiError, reachable, token_kubeconfig};
 
 /// How long requests that are under way may take to finish when the server stops.

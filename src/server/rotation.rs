@@ -133,6 +133,7 @@ mod tests {
         let mut tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|e| e.to_string())?;
         let asked = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
         tls.write_all(asked).await.map_err(|e| e.to_string())?;
+        tls.flush().await.map_err(|e| e.to_string())?;
         let mut answer = Vec::new();
         // How the connection ends is no matter: the answer is.
         let _ = tls.read_to_end(&mut answer).await;

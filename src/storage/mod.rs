@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use uuid::Uuid;
 
 use crate::api::Kind;
 
@@ -130,6 +131,15 @@ pub struct State {
     pub commits: Vec<Commit>,
 }
 
+/// Which store it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The id that the store was given when it was made.
+    pub store_id: Uuid,
+    /// Raised when an older copy of it was put in its place.
+    pub epoch: u64,
+}
+
 /// A place to keep records. See the module `conformance` for the whole contract, as tests.
 pub trait Storage: Send + Sync + 'static {
     /// Makes one commit if `write.expect` holds, durably, and answers with it. To delete with
@@ -151,6 +161,9 @@ pub trait Storage: Send + Sync + 'static {
     /// it goes on until it is dropped, or ends with an error. After a revision that is not yet given out
     /// it waits for the ones above it.
     fn watch(&self, after: Revision) -> BoxStream<'static, Result<Vec<Commit>, ReadError>>;
+
+    /// Which store it is.
+    fn identity(&self) -> Identity;
 
     /// Resolves, with the reason, when the storage has failed and stopped for good: the process must end.
     fn stopped(&self) -> BoxFuture<'static, String>;

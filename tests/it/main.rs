@@ -17,4 +17,5 @@ mod operation;
 mod pack;
 mod settings;
 mod sight;
+mod transfer;
 mod week;

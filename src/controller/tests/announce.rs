@@ -54,7 +54,7 @@ async fn what_a_write_changes_is_announced_by_its_own_event() {
     }
     let status = json!({ "downloadCount": 3 });
     let options = WriteOptions::default();
-    hub.registry.update_status(&admin(), Kind::Repository, "o.r", None, &status, options).await.unwrap();
+    hub.put_status("o.r", status, options).await.unwrap();
     keeper.settle().await;
     assert_eq!(count(&hub, Kind::Repository, &mut at), 1);
 }

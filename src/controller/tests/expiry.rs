@@ -1,8 +1,10 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use crate::api::Kind;
 use crate::controller::expiry::delete_due;
 use crate::graph::Key;
+use crate::registry::WriteOptions;
 use crate::registry::testing::*;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -31,8 +33,8 @@ async fn a_pack_that_is_renewed_while_it_is_deleted_stays() {
     let object = made.object();
     hub.storage.before(made.key.clone(), async move {
         let mut object = object;
-        object.metadata = Default::default();
-        registry.create(&admin(), object, Default::default()).await.unwrap();
+        object.metadata = ObjectMeta::default();
+        registry.create(&admin(), object, WriteOptions::default()).await.unwrap();
     });
     delete_due(&hub.registry).await;
     assert_eq!(hub.names(&admin(), Kind::DataPack).await, [made.name()]);

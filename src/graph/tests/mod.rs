@@ -146,7 +146,9 @@ fn what_a_reader_lists_while_the_window_moves_is_there_until_the_new_floor_is_pu
     let mut next = Snapshot::clone(&feed.graph.current.load());
     let trimmed = next.trim(0, 0);
     assert_eq!(names(&reader, Kind::Image, one), ["a"]);
-    trimmed.iter().for_each(|version| version.cut());
+    for version in trimmed {
+        version.cut();
+    }
     assert_eq!(names(&reader, Kind::Image, one), [""; 0]);
 }
 
@@ -291,7 +293,7 @@ fn what_is_hidden_is_counted_without_being_looked_at() {
 
 #[test]
 fn what_is_held_does_not_age_while_nobody_holds_it() {
-    let mut feed = Feed::new(Window { age: Duration::from_secs(60), bytes: usize::MAX });
+    let mut feed = Feed::new(Window { age: Duration::from_mins(1), bytes: usize::MAX });
     let first = image(&mut feed, "a.b.v1", "a/b:v1");
     image(&mut feed, "a.b.v2", "a/b:v2");
     feed.at_ms += 3_600_000;

@@ -114,7 +114,7 @@ async fn downloads_change_what_tells_of_them() {
     let pairs = around(async |hub| {
         let status = json!({ "downloadCount": 5 });
         let options = WriteOptions::default();
-        hub.registry.update_status(&admin(), Kind::Repository, "o.r", None, &status, options).await.unwrap();
+        hub.put_status("o.r", status, options).await.unwrap();
     });
     assert_eq!(changed(&pairs.await), GRID_AND_DETAIL);
 }

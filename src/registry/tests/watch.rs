@@ -39,10 +39,9 @@ async fn a_watch_list_brings_what_is_there_then_its_mark_then_what_comes() {
 #[tokio::test]
 async fn an_object_that_leaves_a_selector_is_deleted_to_the_watcher_and_one_that_enters_added() {
     let hub = Hub::open().await;
-    let label = |value: &'static str| move |a: &mut serde_json::Value| a["metadata"]["labels"] = json(value);
-    fn json(value: &str) -> serde_json::Value {
-        serde_json::json!({ "team": value })
-    }
+    let label = |value: &'static str| {
+        move |a: &mut serde_json::Value| a["metadata"]["labels"] = serde_json::json!({ "team": value })
+    };
     hub.create(pack("a", "base", &[])).await;
     let mut options = watch_options(WatchStart::Now);
     options.labels = LabelSelector::parse("team=red").unwrap();

@@ -9,8 +9,10 @@
 //! log is read once, each row's checksum verified, and the map from keys to revisions built. A clean
 //! [`state`](Storage::state) is the one at the compaction floor; the log after it is the history.
 
+pub mod backup;
 mod check;
 mod committer;
+mod copy;
 #[cfg(test)]
 mod disk;
 mod error;
@@ -41,12 +43,14 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 pub use check::{LISTED_DAMAGE, Report, check};
+pub use copy::{CopyError, CopyWriter};
 pub use error::OpenError;
 pub use published::{TAIL_BYTES, TAIL_COMMITS, WATCH_BATCH};
 pub use queue::{BATCH_BYTES, BATCH_WRITES, QUEUE_BYTES, QUEUE_WRITES};
 pub use shared::expects_panics;
+pub use tables::RESTORED_STEP;
 
-use super::{Commit, CommitError, Key, ReadError, Revision, State, Storage, Write};
+use super::{Commit, CommitError, Identity, Key, ReadError, Revision, State, Storage, Write};
 use crate::clock::SharedClock;
 use committer::Committer;
 use queue::Pending;
@@ -166,6 +170,7 @@ impl Embedded {
         free_space: FreeSpace,
         clock: SharedClock,
     ) -> Result<Arc<Self>, OpenError> {
+        open::take_over(&db, &path)?;
         let loaded = open::load(&db, &path, options, clock.now().as_millisecond())?;
         let written = loaded.meta.highest;
         let shared = Arc::new(Shared::new(path, db, loaded.ids, loaded.published));
@@ -275,6 +280,10 @@ impl Storage for Embedded {
 
     fn watch(&self, after: Revision) -> BoxStream<'static, Result<Vec<Commit>, ReadError>> {
         watch::stream(Arc::clone(&self.shared), after)
+    }
+
+    fn identity(&self) -> Identity {
+        Identity { store_id: self.store_id, epoch: self.epoch }
     }
 
     fn stopped(&self) -> BoxFuture<'static, String> {

@@ -8,19 +8,20 @@ use std::path::Path;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use rustix::fs::{FlockOperation, flock};
+use tracing::warn;
 
 use super::error::OpenError;
 use super::history::History;
 use super::published::{KeyIds, Published};
 use super::shared::guarded;
-use super::tables::{FORMAT, LOG, Meta, MetaError, Point, read_meta, write_new};
+use super::tables::{self, FORMAT, LOG, Meta, MetaError, Point, is_copy, read_meta, write_new};
 use super::{CACHE_BYTES, FILE, FreeSpace, Options, row};
 
 /// The data file while it is being made. It gets its name when it is whole, so that a start that was
 /// interrupted leaves nothing that looks like a damaged catalogue.
-const NEW_FILE: &str = "catalog.redb.new";
+pub(super) const NEW_FILE: &str = "catalog.redb.new";
 /// Mode of a directory that is made: the keys of the server will lie in it.
-const DIR_MODE: u32 = 0o700;
+pub(super) const DIR_MODE: u32 = 0o700;
 /// Mode of the data file.
 const FILE_MODE: u32 = 0o600;
 
@@ -109,7 +110,7 @@ fn create_file(dir: &Path, options: &Options, free_space: &FreeSpace) -> Result<
     made
 }
 
-fn make_file(path: &Path) -> Result<Database, OpenError> {
+pub(super) fn make_file(path: &Path) -> Result<Database, OpenError> {
     let dir = path.parent().unwrap_or(path);
     let file = File::options()
         .read(true)
@@ -132,6 +133,27 @@ pub(super) fn initialise(db: &Database) -> Result<(), redb::Error> {
     write_new(&txn)?;
     txn.commit()?;
     Ok(())
+}
+
+/// Makes a store that begins as a copy one of its own, before anything is read from it.
+pub(super) fn take_over(db: &Database, path: &Path) -> Result<(), OpenError> {
+    let taken = guarded(|| {
+        let txn = db.begin_read()?;
+        let (meta, copied) = (read_meta(&txn)?, is_copy(&txn)?);
+        drop(txn);
+        if !copied {
+            return Ok(());
+        }
+        let mut txn = db.begin_write()?;
+        txn.set_durability(Durability::Immediate)?;
+        txn.set_quick_repair(true);
+        let raised = tables::take_over(&txn, &meta)?;
+        txn.commit()?;
+        let (from, to) = (meta.highest.revision, raised.highest.revision);
+        warn!(from, to, epoch = raised.epoch, "this data is a copy: its revisions go on above all that were given out");
+        Ok(())
+    });
+    taken.map_err(|panic| OpenError::damaged(path, panic))?.map_err(|error| meta_error(path, error))
 }
 
 /// Reads the whole log: where each key is, what compaction may drop; and whether it is whole.

@@ -79,7 +79,11 @@ impl Launch {
 
     /// Starts it on an empty data directory and waits until it is ready.
     pub async fn start(self) -> Server {
-        let root = tempfile::tempdir().expect("a temporary directory");
+        self.start_in(tempfile::tempdir().expect("a temporary directory")).await
+    }
+
+    /// Starts it on the data directory `data` in `root`, and waits until it is ready.
+    pub async fn start_in(self, root: TempDir) -> Server {
         let mut server = Server { launch: self, root, child: None };
         server.start_again().await;
         server

@@ -1,0 +1,7 @@
+//! The rows of the table, by what they need.
+
+pub mod inside;
+pub mod reads;
+pub mod start;
+pub mod watchers;
+pub mod writes;
