@@ -99,7 +99,7 @@ pub async fn cold(plan: &Plan, data: &Data, dir: &Path, report: &mut Report) {
     let mut rng = SmallRng::seed_from_u64(5);
     let mut packs = Vec::new();
     for _ in 0..PACKS {
-        let names = (0..NAMES).map(|_| image_name(rng.random_range(0..data.images))).collect();
+        let names: Vec<String> = (0..NAMES).map(|_| image_name(rng.random_range(0..data.images))).collect();
         let object = Object { metadata: Default::default(), spec: pack_of(&names, "grid") };
         let written = inside.registry.create(&admin(), object, WriteOptions::default()).await.expect("a pack");
         packs.push(written.record);
