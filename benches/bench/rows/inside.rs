@@ -100,7 +100,10 @@ pub async fn cold(plan: &Plan, data: &Data, dir: &Path, report: &mut Report) {
     let mut packs = Vec::new();
     for _ in 0..PACKS {
         let names: Vec<String> = (0..NAMES).map(|_| image_name(rng.random_range(0..data.images))).collect();
-        let object = Object { metadata: Default::default(), spec: pack_of(&names, "grid") };
+        let object = Object {
+            metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta::default(),
+            spec: pack_of(&names, "grid"),
+        };
         let written = inside.registry.create(&admin(), object, WriteOptions::default()).await.expect("a pack");
         packs.push(written.record);
     }
@@ -156,12 +159,12 @@ pub async fn seen(data: &Data, dir: &Path, report: &mut Report) {
     data.copy(dir);
     let inside = Inside::open(dir).await;
     let options = WatchOptions {
-        labels: Default::default(),
-        fields: Default::default(),
+        labels: imagehub::api::LabelSelector::default(),
+        fields: imagehub::api::FieldSelector::default(),
         start: WatchStart::Now,
         bookmarks: false,
         initial_end: false,
-        lasts: Duration::from_secs(3600),
+        lasts: Duration::from_hours(1),
     };
     let mut watch = inside.registry.watch(&admin(), Kind::Image, options).await.expect("a watch");
     let watcher = tokio::spawn(async move {
