@@ -199,10 +199,6 @@ fn counted_update(world: &World, bodies: &[String]) {
 }
 
 /// The rendering of what a watcher is sent: each event waits when it is asked.
-#[expect(
-    clippy::naive_bytecount,
-    reason = "a crate for it would be one more dependency, and this is not what is counted"
-)]
 #[inline(never)]
 fn counted_watch_events(runtime: &Runtime, body: &mut Body, events: usize) {
     let mut got = 0;
