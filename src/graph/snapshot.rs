@@ -382,7 +382,7 @@ impl Snapshot {
     pub(super) fn trim(&mut self, budget: usize, horizon_ms: i64) -> Vec<Arc<Version>> {
         let mut trimmed = Vec::new();
         while let Some(event) = self.log.front()
-            && (self.log_bytes > budget || self.counted_from(event) < horizon_ms)
+            && (self.log_bytes > budget || self.begins_to_age(event) < horizon_ms)
         {
             let event = Arc::clone(event);
             self.log.pop_front();
@@ -404,7 +404,7 @@ impl Snapshot {
     }
 
     /// When an event began to age.
-    fn counted_from(&self, event: &Event) -> i64 {
+    fn begins_to_age(&self, event: &Event) -> i64 {
         let (revision, pause) = self.resumed;
         if event.revision <= revision { event.at_ms.saturating_add(pause) } else { event.at_ms }
     }
