@@ -54,11 +54,15 @@ fn tag(hash: u64) -> u32 {
 }
 
 impl<V: Clone> Names<V> {
-    fn find(&self, name: &str) -> Option<(usize, usize)> {
+    fn hash(&self, name: &str) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    /// The bucket, and where in it `name` is.
+    fn find(&self, name: &str, hash: u64) -> Option<(usize, usize)> {
         if self.buckets.is_empty() {
             return None;
         }
-        let hash = self.hasher.hash_one(name);
         let bucket = place(hash, self.buckets.len());
         let entries = self.buckets.get(bucket)?.as_ref()?;
         let at = entries.iter().position(|entry| entry.tag == tag(hash) && *entry.name == *name)?;
@@ -66,8 +70,13 @@ impl<V: Clone> Names<V> {
     }
 
     fn entry(&self, name: &str) -> Option<&Entry<V>> {
-        let (bucket, at) = self.find(name)?;
+        let (bucket, at) = self.find(name, self.hash(name))?;
         self.buckets.get(bucket)?.as_ref()?.get(at)
+    }
+
+    fn at_mut(&mut self, (bucket, at): (usize, usize)) -> Option<&mut V> {
+        let entries = Arc::make_mut(self.buckets.get_mut(bucket)?.as_mut()?);
+        Some(&mut entries.get_mut(at)?.value)
     }
 
     /// What `name` leads to.
@@ -82,26 +91,19 @@ impl<V: Clone> Names<V> {
 
     /// What `name` leads to, to be changed.
     pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut V> {
-        let (bucket, at) = self.find(name)?;
-        let entries = Arc::make_mut(self.buckets.get_mut(bucket)?.as_mut()?);
-        Some(&mut entries.get_mut(at)?.value)
+        let found = self.find(name, self.hash(name))?;
+        self.at_mut(found)
     }
 
     /// Lets `name` lead to `value`.
     pub(super) fn insert(&mut self, name: Arc<str>, value: V) {
-        if let Some(there) = self.get_mut(&name) {
-            *there = value;
-            return;
-        }
-        if self.len >= self.buckets.len() * FILL {
-            self.split();
-        }
-        let hash = self.hasher.hash_one(&*name);
-        let bucket = place(hash, self.buckets.len());
-        let entry = Entry { tag: tag(hash), name, value };
-        if let Some(bucket) = self.buckets.get_mut(bucket) {
-            *bucket = Some(bucket.iter().flat_map(|entries| entries.iter()).cloned().chain([entry]).collect());
-            self.len += 1;
+        let hash = self.hash(&name);
+        let found = self.find(&name, hash);
+        match found.and_then(|found| self.at_mut(found)) {
+            Some(there) => *there = value,
+            None => {
+                self.add(name, hash, value);
+            }
         }
     }
 
@@ -110,15 +112,28 @@ impl<V: Clone> Names<V> {
     where
         V: Default,
     {
-        if self.find(name).is_none() {
-            self.insert(Arc::clone(name), V::default());
+        let hash = self.hash(name);
+        let found = self.find(name, hash).unwrap_or_else(|| self.add(Arc::clone(name), hash, V::default()));
+        self.at_mut(found).expect("it was found there, or put there")
+    }
+
+    /// Puts a name in that isn't there, and says where.
+    fn add(&mut self, name: Arc<str>, hash: u64, value: V) -> (usize, usize) {
+        if self.len >= self.buckets.len() * FILL {
+            self.split();
         }
-        self.get_mut(name).expect("it is there, or was put there")
+        let bucket = place(hash, self.buckets.len());
+        let entry = Entry { tag: tag(hash), name, value };
+        let Some(entries) = self.buckets.get_mut(bucket) else { return (bucket, 0) };
+        let at = entries.as_ref().map_or(0, |entries| entries.len());
+        *entries = Some(entries.iter().flat_map(|entries| entries.iter()).cloned().chain([entry]).collect());
+        self.len += 1;
+        (bucket, at)
     }
 
     /// Lets `name` lead to nothing.
     pub(super) fn remove(&mut self, name: &str) {
-        let Some((bucket, at)) = self.find(name) else { return };
+        let Some((bucket, at)) = self.find(name, self.hash(name)) else { return };
         let Some(bucket) = self.buckets.get_mut(bucket) else { return };
         let rest = bucket.iter().flat_map(|entries| entries.iter()).enumerate().filter(|(i, _)| *i != at);
         let rest: Vec<Entry<V>> = rest.map(|(_, entry)| entry.clone()).collect();
@@ -135,7 +150,7 @@ impl<V: Clone> Names<V> {
             return;
         }
         let Some(entries) = self.buckets.get_mut(from).and_then(Option::take) else { return };
-        let goes = |entry: &&Entry<V>| place(self.hasher.hash_one(&*entry.name), count) != from;
+        let goes = |entry: &&Entry<V>| place(self.hash(&entry.name), count) != from;
         let part = |part: Vec<&Entry<V>>| (!part.is_empty()).then(|| part.into_iter().cloned().collect());
         let (moved, stay): (Vec<_>, Vec<_>) = entries.iter().partition(goes);
         let (moved, stay) = (part(moved), part(stay));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use imagehub::api::{Kind, Object, Spec};
+use imagehub::api::{FieldSelector, Kind, LabelSelector, Object, Spec};
 use imagehub::auth::Caller;
 use imagehub::clock::{SharedClock, SystemClock};
 use imagehub::controller;
@@ -15,6 +15,7 @@ use imagehub::datapack::{Packs, resolve};
 use imagehub::graph::{Graph, Window};
 use imagehub::registry::{Registry, WatchOptions, WatchStart, WriteOptions};
 use imagehub::storage::embedded::{Embedded, Options};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
@@ -81,11 +82,8 @@ pub fn admin() -> Caller {
     Caller::authenticated("admin", ["system:masters".to_owned()])
 }
 
-fn named(spec: &Spec) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
-    k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
-        name: spec.name().map(data::meta_name),
-        ..Default::default()
-    }
+fn named(spec: &Spec) -> ObjectMeta {
+    ObjectMeta { name: spec.name().map(data::meta_name), ..Default::default() }
 }
 
 fn pack_of(names: &[String], grain: &str) -> Spec {
@@ -100,10 +98,7 @@ pub async fn cold(plan: &Plan, data: &Data, dir: &Path, report: &mut Report) {
     let mut packs = Vec::new();
     for _ in 0..PACKS {
         let names: Vec<String> = (0..NAMES).map(|_| image_name(rng.random_range(0..data.images))).collect();
-        let object = Object {
-            metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta::default(),
-            spec: pack_of(&names, "grid"),
-        };
+        let object = Object { metadata: ObjectMeta::default(), spec: pack_of(&names, "grid") };
         let written = inside.registry.create(&admin(), object, WriteOptions::default()).await.expect("a pack");
         packs.push(written.record);
     }
@@ -159,8 +154,8 @@ pub async fn seen(data: &Data, dir: &Path, report: &mut Report) {
     data.copy(dir);
     let inside = Inside::open(dir).await;
     let options = WatchOptions {
-        labels: imagehub::api::LabelSelector::default(),
-        fields: imagehub::api::FieldSelector::default(),
+        labels: LabelSelector::default(),
+        fields: FieldSelector::default(),
         start: WatchStart::Now,
         bookmarks: false,
         initial_end: false,
