@@ -92,7 +92,11 @@ pub(super) fn run(args: &Args) -> Result<(), String> {
     block_on(async {
         let streams = open(&api, &paths).await?;
         match output {
-            None => write(streams, format, args.gzip, io::stdout().lock()).await.map_err(|why| why.to_string()),
+            None => match write(streams, format, args.gzip, io::stdout().lock()).await {
+                // A reader that has seen enough (`| head`) is no failure.
+                Err(why) if why.kind() != io::ErrorKind::BrokenPipe => Err(why.to_string()),
+                _ => Ok(()),
+            },
             Some(path) => to_file(streams, format, args.gzip, path).await,
         }
     })
