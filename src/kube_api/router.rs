@@ -12,7 +12,7 @@ use super::discovery::{self, DiscoveryForm};
 use super::resource::{self, Target};
 use super::{openapi, respond, transfer};
 use crate::api::{GROUP, Kind, VERSION};
-use crate::auth::{Authenticator, Caller};
+use crate::auth::{Authenticator, Authorizer, Peer};
 use crate::error::Error;
 use crate::registry::Registry;
 
@@ -23,14 +23,16 @@ pub struct App {
     pub registry: Arc<Registry>,
     /// Who may be who.
     pub authenticator: Authenticator,
+    /// Who may do what, beside the manager rules.
+    pub authorizer: Authorizer,
     /// Whether the server is ready to be sent requests.
     pub ready: tokio::sync::watch::Receiver<bool>,
     /// Cancelled when the server stops: watches end then.
     pub stop: CancellationToken,
 }
 
-/// The Kubernetes door. Who asks is the [`Caller`] among a request's extensions that its client certificate
-/// stands for, if it has one; without, it is whoever the headers say, or nobody.
+/// The Kubernetes door. Who asks is whose certificate is the [`Peer`] (in an `Arc`) among a request's extensions, if
+/// it has one; without, it is whoever the headers say, or nobody.
 pub fn router(app: App) -> Router {
     Router::new().fallback(serve).with_state(app)
 }
@@ -59,10 +61,13 @@ async fn answer(
     request: Request,
 ) -> Result<Response, Error> {
     let query = query.map_err(|e| Error::BadRequest(format!("the query can't be read: {}", e.body_text())))?;
-    let caller = app.authenticator.authenticate(request.extensions().get::<Caller>(), request.headers())?;
+    let peer = request.extensions().get::<Arc<Peer>>().map(|peer| &**peer);
+    let caller = app.authenticator.authenticate(peer, request.headers()).await?;
     if let Some(target) = target(path)? {
+        let caller = app.authenticator.with_sight(caller).await?;
         return Ok(resource::serve(app, caller, target, query, request).await);
     }
+    app.authorizer.authorize_path(&caller, request.method(), path).await?;
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(if path == transfer::BACKUP || is_document(path) {
             let message = "the server does not allow this method on the requested resource".to_owned();

@@ -19,7 +19,7 @@ pub async fn serve_bare(dir: &Path, address: SocketAddr, router: Router) -> Resu
     let at = listener.local_addr().map_err(fatal)?;
     let pki = pki::prepare(dir, at, Timestamp::now()).map_err(fatal)?;
     let certificates = rotation::Certificates::new(&pki).map_err(fatal)?;
-    let tls = rotation::tls(&pki, certificates).map_err(fatal)?;
+    let tls = rotation::tls(certificates);
     write_addresses(dir, at, at)?;
     listen::Door { listener, tls: Some(tls), router }.serve(listen::Stop::default()).await;
     Ok(())

@@ -28,7 +28,7 @@ use tracing::{info, warn};
 
 use crate::api::Kind;
 use crate::auth::users::Tokens;
-use crate::auth::{Authenticator, Caller, OrganizationCreators};
+use crate::auth::{Authenticator, Authorities, Authorizer, Caller, OrganizationCreators};
 use crate::clock::{SharedClock, SystemClock};
 use crate::controller;
 use crate::datapack::Packs;
@@ -164,7 +164,9 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     // The lock on the data is ours: now its other files may be touched.
     let pki = pki::prepare(&config.data_dir, kube_at, clock.now()).map_err(fatal)?;
     let certificates = rotation::Certificates::new(&pki).map_err(fatal)?;
-    let tls = rotation::tls(&pki, Arc::clone(&certificates)).map_err(fatal)?;
+    let tls = rotation::tls(Arc::clone(&certificates));
+    // When the CA's certificate is made anew it keeps its key, so that what it signed goes on being trusted.
+    let authorities = Authorities::new([pki.ca.clone()]).map_err(fatal)?;
     let rotation = tokio::spawn({
         let (dir, clock) = (config.data_dir.clone(), Arc::clone(&clock));
         async move { rotation::keep_fresh(&dir, kube_at, clock, certificates).await }
@@ -174,17 +176,23 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     writer.resume_at(clock.now().as_millisecond());
     let writer = tokio::spawn(writer.run());
     let packs = Arc::new(Packs::new(config.pack_cache_bytes));
-    let registry = Registry::new(storage.clone(), graph, packs, clock);
+    let registry = Registry::new(storage.clone(), graph, packs, Arc::clone(&clock));
     let registry = Arc::new(registry.with_organization_creators(config.create_organizations));
     measured.send_replace(Some(Arc::new(metrics::all(&registry, &requests))));
 
     let ending = CancellationToken::new();
-    let authenticator = Authenticator::new(Arc::new(Tokens::new(&config.data_dir)));
+    let authenticator = Authenticator::local(Some(Arc::new(Tokens::new(&config.data_dir))), Some(authorities), clock);
     let tokens = tokio::spawn({
         let authenticator = authenticator.clone();
         async move { authenticator.watch_tokens().await }
     });
-    let app = kube_api::App { registry: Arc::clone(&registry), authenticator, ready: ready_seen, stop: ending.clone() };
+    let app = kube_api::App {
+        registry: Arc::clone(&registry),
+        authenticator,
+        authorizer: Authorizer::Rules,
+        ready: ready_seen,
+        stop: ending.clone(),
+    };
     let router = layers::around(kube_api::router(app), "kube", requests);
     let kube = tokio::spawn(listen::Door { listener: kube, tls: Some(tls), router }.serve(stop.clone()));
     let controllers = tokio::spawn(controller::run(Arc::clone(&registry)));
