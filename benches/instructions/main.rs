@@ -98,6 +98,7 @@ impl World {
             registry: Arc::clone(&registry),
             authenticator: Authenticator::local(None, None, registry.clock().clone()),
             authorizer: Authorizer::Rules,
+            relay: None,
             ready,
             stop: CancellationToken::new(),
         });

@@ -176,12 +176,14 @@ impl Caller {
     }
 
     /// The uid that the cluster knows it by, if it says so.
-    pub(super) fn uid(&self) -> Option<&str> {
+    #[must_use]
+    pub fn uid(&self) -> Option<&str> {
         self.told.as_ref().and_then(|told| told.uid.as_deref())
     }
 
     /// What the cluster says of it beside.
-    pub(super) fn extra(&self) -> &BTreeMap<String, Vec<String>> {
+    #[must_use]
+    pub fn extra(&self) -> &BTreeMap<String, Vec<String>> {
         static NONE: BTreeMap<String, Vec<String>> = BTreeMap::new();
         self.told.as_ref().map_or(&NONE, |told| &told.extra)
     }

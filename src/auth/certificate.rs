@@ -54,12 +54,15 @@ impl Authorities {
     }
 }
 
+/// By how many states of trust what was found is kept for one client: the cluster's, and the replicas'.
+const TRUSTS: usize = 2;
+
 /// The certificates that a client has shown at the beginning of its connection.
 #[derive(Debug)]
 pub struct Peer {
     chain: Vec<CertificateDer<'static>>,
     known: Option<Caller>,
-    seen: Mutex<Option<Seen>>,
+    seen: Mutex<[Option<Seen>; TRUSTS]>,
 }
 
 /// What they were found to be.
@@ -99,13 +102,13 @@ impl Peer {
     #[must_use]
     pub fn new(chain: &[CertificateDer<'_>]) -> Self {
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-        Self { chain, known: None, seen: Mutex::new(None) }
+        Self { chain, known: None, seen: Mutex::default() }
     }
 
     /// A client that somebody in this process vouches for, without a certificate.
     #[must_use]
     pub fn known(caller: Caller) -> Self {
-        Self { chain: Vec::new(), known: Some(caller), seen: Mutex::new(None) }
+        Self { chain: Vec::new(), known: Some(caller), seen: Mutex::default() }
     }
 
     /// What the certificate is by `trust`, at `now`; `name` makes a caller of a user and its groups.
@@ -114,16 +117,16 @@ impl Peer {
             return Found { proxy: false, caller: Some(caller.clone()), why: "".into() };
         }
         let second = now.as_second();
-        if let Some(seen) = self.seen.lock().as_ref()
-            && seen.by == trust.generation
-            && second < seen.until
-        {
+        let seen = |seen: &&Seen| seen.by == trust.generation && second < seen.until;
+        if let Some(seen) = self.seen.lock().iter().flatten().find(seen) {
             return seen.found.clone();
         }
         let found = self.look(trust, now, name);
         // What is not believed now may be in a second, when it begins to be good.
         let until = if found.proxy || found.caller.is_some() { self.ends() } else { second + 1 };
-        *self.seen.lock() = Some(Seen { by: trust.generation, until, found: found.clone() });
+        let mut all = self.seen.lock();
+        all.rotate_right(1);
+        all[0] = Some(Seen { by: trust.generation, until, found: found.clone() });
         found
     }
 

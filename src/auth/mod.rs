@@ -12,5 +12,8 @@ pub use authenticate::Authenticator;
 pub use authorize::Authorizer;
 pub use caller::{Caller, MASTERS, Namespaces};
 pub use certificate::{AskForCertificate, Authorities, Peer};
-pub use cluster::{ANSWERS_KEPT, CONFIG_MAP, CONFIG_MAP_NAMESPACE, Cluster, VIEW_PRIVATE};
+pub use cluster::{
+    ANSWERS_KEPT, CONFIG_MAP, CONFIG_MAP_NAMESPACE, Cluster, REMOTE_EXTRA, REMOTE_GROUP, REMOTE_UID, REMOTE_USER,
+    REPLICA, VIEW_PRIVATE,
+};
 pub use rules::{Attributes, OrganizationCreators, Verb, authorize};

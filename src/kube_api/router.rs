@@ -9,10 +9,11 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use super::discovery::{self, DiscoveryForm};
+use super::relay::{Relay, Turn};
 use super::resource::{self, Target};
 use super::{openapi, respond, transfer};
 use crate::api::{GROUP, Kind, VERSION};
-use crate::auth::{Authenticator, Authorizer, Peer};
+use crate::auth::{Authenticator, Authorizer, Caller, Peer};
 use crate::error::Error;
 use crate::registry::Registry;
 
@@ -25,6 +26,8 @@ pub struct App {
     pub authenticator: Authenticator,
     /// Who may do what, beside the manager rules.
     pub authorizer: Authorizer,
+    /// Who answers what is asked about resources, where there are several servers; `None`: this one.
+    pub relay: Option<Arc<dyn Relay>>,
     /// Whether the server is ready to be sent requests.
     pub ready: tokio::sync::watch::Receiver<bool>,
     /// Cancelled when the server stops: watches end then.
@@ -64,8 +67,16 @@ async fn answer(
     let peer = request.extensions().get::<Arc<Peer>>().map(|peer| &**peer);
     let caller = app.authenticator.authenticate(peer, request.headers()).await?;
     if let Some(target) = target(path)? {
-        let caller = app.authenticator.with_sight(caller).await?;
-        return Ok(resource::serve(app, caller, target, query, request).await);
+        return match &app.relay {
+            None => here(app, caller, target, query, request).await,
+            Some(relay) => match relay.turn(&caller, request).await? {
+                Turn::Elsewhere(response) => Ok(response),
+                Turn::Here(request, term) => {
+                    let answer = here(app, caller, target, query, request).await;
+                    term.holds().and(answer)
+                }
+            },
+        };
     }
     app.authorizer.authorize_path(&caller, request.method(), path).await?;
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -80,6 +91,18 @@ async fn answer(
         return transfer::backup(app, &caller).await;
     }
     document(app, path, request.headers())
+}
+
+/// Answers what is asked about a resource.
+async fn here(
+    app: &App,
+    caller: Caller,
+    target: Target,
+    query: Vec<(String, String)>,
+    request: Request,
+) -> Result<Response, Error> {
+    let caller = app.authenticator.with_sight(caller).await?;
+    Ok(resource::serve(app, caller, target, query, request).await)
 }
 
 /// What a path names, if it is of a resource.

@@ -190,6 +190,7 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
         registry: Arc::clone(&registry),
         authenticator,
         authorizer: Authorizer::Rules,
+        relay: None,
         ready: ready_seen,
         stop: ending.clone(),
     };

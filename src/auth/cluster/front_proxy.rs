@@ -13,6 +13,16 @@ use crate::auth::certificate::{Authorities, Trust};
 pub const NAMESPACE: &str = "kube-system";
 /// The ConfigMap's name.
 pub const NAME: &str = "extension-apiserver-authentication";
+/// The common name of the certificate that a replica shows another.
+pub const REPLICA: &str = "imagehub-replica";
+/// The header in which a replica names the user for whom it asks.
+pub const REMOTE_USER: &str = "x-remote-user";
+/// That of the user's uid.
+pub const REMOTE_UID: &str = "x-remote-uid";
+/// That of a group, once for each.
+pub const REMOTE_GROUP: &str = "x-remote-group";
+/// What begins that of an extra value; the key follows, percent-encoded.
+pub const REMOTE_EXTRA: &str = "x-remote-extra-";
 /// The most groups, and the most values of extra keys, that are read of one request.
 const VALUES: usize = 1024;
 
@@ -59,6 +69,18 @@ impl Settings {
             group_headers: lower(names("requestheader-group-headers")?),
             extra_prefixes: lower(names("requestheader-extra-headers-prefix")?),
         })
+    }
+
+    /// Those by which another replica of this server says for whom it asks: as a front proxy does.
+    pub(super) fn of_replicas(authorities: Authorities, generation: u64) -> Self {
+        let one = |name: &str| vec![name.to_owned()];
+        Self {
+            trust: Trust { generation, clients: None, proxies: Some((authorities, one(REPLICA))) },
+            user_headers: one(REMOTE_USER),
+            uid_headers: one(REMOTE_UID),
+            group_headers: one(REMOTE_GROUP),
+            extra_prefixes: one(REMOTE_EXTRA),
+        }
     }
 
     /// Who asks, by the headers of a request that came over a front proxy's connection; `None` where they name

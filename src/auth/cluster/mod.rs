@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::{StreamExt as _, TryStreamExt as _};
 use http::HeaderMap;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -17,13 +17,15 @@ use tracing::{debug, info, warn};
 
 use super::authenticate::{Impersonated, may_not_impersonate, not_believed};
 use super::caller::{Caller, Named, Namespaces, SERVICE_ACCOUNT};
-use super::certificate::Peer;
+use super::certificate::{Authorities, Peer};
 use super::rules::{Attributes, forbidden};
 use crate::api::{GROUP, VERSION};
 use crate::clock::SharedClock;
 use crate::error::Error;
 use front_proxy::Settings;
-pub use front_proxy::{NAME as CONFIG_MAP, NAMESPACE as CONFIG_MAP_NAMESPACE};
+pub use front_proxy::{
+    NAME as CONFIG_MAP, NAMESPACE as CONFIG_MAP_NAMESPACE, REMOTE_EXTRA, REMOTE_GROUP, REMOTE_UID, REMOTE_USER, REPLICA,
+};
 pub use review::KEPT as ANSWERS_KEPT;
 use review::{About, Decision, Reviews};
 
@@ -39,6 +41,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from
 pub struct Cluster {
     maps: Maps,
     settings: ArcSwap<Settings>,
+    /// How other replicas of this server say for whom they ask.
+    replicas: ArcSwapOption<Settings>,
     generation: AtomicU64,
     reviews: Reviews,
     namespaces: Namespaces,
@@ -59,6 +63,7 @@ impl Cluster {
         let cluster = Self {
             maps: Maps(Api::namespaced(client.clone(), front_proxy::NAMESPACE)),
             settings: ArcSwap::default(),
+            replicas: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
             reviews: Reviews::new(client),
             namespaces,
@@ -93,6 +98,12 @@ impl Cluster {
         }
         self.settings.store(Arc::new(settings));
         Ok(())
+    }
+
+    /// Believes the certificates that `authorities` made for replicas of this server, and them alone.
+    pub fn trust_replicas(&self, authorities: Authorities) {
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        self.replicas.store(Some(Arc::new(Settings::of_replicas(authorities, generation))));
     }
 
     /// Keeps up with the ConfigMap, for ever: CAs rotate while the server runs. What can't be read changes nothing.
@@ -140,11 +151,18 @@ impl Cluster {
     ) -> Result<Caller, Error> {
         let mut why = None;
         if let Some(peer) = peer {
-            let settings = self.settings.load();
             let named = |user: &str, groups| {
                 Caller::in_cluster(Named { user: user.to_owned(), groups, ..Named::default() }, &self.namespaces)
             };
-            let found = peer.judge(&settings.trust, self.clock.now(), named);
+            let now = self.clock.now();
+            if let Some(replicas) = &*self.replicas.load()
+                && peer.judge(&replicas.trust, now, named).proxy
+            {
+                let said = replicas.said(headers).map_err(Error::BadRequest)?;
+                return Ok(said.map_or_else(Caller::anonymous, |said| Caller::in_cluster(said, &self.namespaces)));
+            }
+            let settings = self.settings.load();
+            let found = peer.judge(&settings.trust, now, named);
             if found.proxy
                 && let Some(said) = settings.said(headers).map_err(Error::BadRequest)?
             {

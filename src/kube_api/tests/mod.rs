@@ -66,7 +66,14 @@ impl Door {
         let authenticator =
             Authenticator::local(Some(Arc::new(Tokens::new(dir.path()))), None, registry.clock().clone());
         let ready = tokio::sync::watch::channel(true).1;
-        let router = router(App { registry, authenticator, authorizer: Authorizer::Rules, ready, stop: stop.clone() });
+        let router = router(App {
+            registry,
+            authenticator,
+            authorizer: Authorizer::Rules,
+            relay: None,
+            ready,
+            stop: stop.clone(),
+        });
         Self { router, stop, _dir: dir }
     }
 
