@@ -31,7 +31,7 @@ bench-ci-accept: ## take the counts of `make bench-ci` over
 build: ## the release binary, target/release/imagehub
 	cargo build --release --locked
 
-openapi: ## write the generated files (openapi/) anew
+openapi: ## write the generated files (openapi/, schema/) anew
 	@scripts/openapi
 
 kubectl: ## build the kubectl of the tests (once; kept in ~/.cache/imagehub) and print its path

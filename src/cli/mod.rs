@@ -87,6 +87,8 @@ Examples:
         #[arg(value_name = "DIR", default_value = "openapi")]
         dir: PathBuf,
     },
+    /// Print the schema of the GraphQL API
+    GraphqlSchema,
     /// Print a script that completes imagehub's commands in a shell
     Completions(completions::Args),
     /// Print the manual pages, or write them to a folder
@@ -134,6 +136,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::User { command } => user::run(command),
         Command::Token(args) => user::token(&args),
         Command::Openapi { dir } => openapi::run(&dir),
+        Command::GraphqlSchema => {
+            print(&crate::graphql::sdl());
+            Ok(())
+        }
         Command::Completions(args) => {
             completions::run(&args);
             Ok(())

@@ -208,7 +208,10 @@ const PARALLEL: usize = 4096;
 fn decode_all(commits: Vec<Commit>) -> Result<Vec<(Commit, Option<Record>)>, Damaged> {
     fn decode(mut commit: Commit) -> Result<(Commit, Option<Record>), Damaged> {
         let value = commit.value.take();
-        let record = value.map(|v| Record::take(commit.key.clone(), commit.revision, v)).transpose()?;
+        let mut record = value.map(|v| Record::take(commit.key.clone(), commit.revision, v)).transpose()?;
+        if let Some(record) = &mut record {
+            record.at_ms = commit.at_ms;
+        }
         Ok((commit, record))
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);

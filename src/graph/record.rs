@@ -241,6 +241,8 @@ pub struct Record {
     pub key: Key,
     /// The commit that wrote it.
     pub revision: Revision,
+    /// The store's time of that commit, milliseconds since 1970; 0 for what is not stored.
+    pub at_ms: i64,
     /// What is stored beside it.
     pub envelope: Envelope,
     /// Its fields, by kind.
@@ -377,6 +379,7 @@ impl Record {
         let metadata_span = Span::of(text, raw);
         Ok(Self {
             revision,
+            at_ms: 0,
             head,
             deleting: metadata.deletion_timestamp.is_some(),
             metadata_end: metadata_span.start + metadata_span.len - 1,

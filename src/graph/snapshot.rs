@@ -150,6 +150,8 @@ pub(super) struct OrganizationEntry {
     /// The repositories that exist or have images.
     pub(super) repositories: Set<Arc<str>>,
     hidden: Hidden,
+    /// The last commit of the organization itself, of one of its repositories or of an image of one.
+    pub(super) changed: Revision,
 }
 
 /// How many objects only managers and administrators see: so that they are counted without being looked at.
@@ -351,6 +353,11 @@ impl Snapshot {
                 let organization: Arc<str> = organization_of(repository).into();
                 self.organizations.entry(organization).or_default().hidden.exchange(before, after);
                 self.drop_empty_organization(organization_of(repository));
+            }
+        }
+        for record in old.as_deref().into_iter().chain(new.as_deref()) {
+            if let Some(entry) = organization_in(record).and_then(|name| self.organizations.get_mut(name)) {
+                entry.changed = revision;
             }
         }
         if with_event {
@@ -711,6 +718,13 @@ pub(super) fn repository_of(image: &str) -> &str {
     split_image_name(image).map_or(image, |(organization, repo, _)| &image[..organization.len() + 1 + repo.len()])
 }
 
+/// The organization that an object is in, or is.
+fn organization_in(record: &Record) -> Option<&str> {
+    let image = record.image().map(|image| organization_of(&image.name));
+    let repository = record.repository().map(|repository| repository.organization());
+    image.or(repository).or(record.organization().map(|organization| &*organization.name))
+}
+
 /// The repositories that a change of an image or a repository concerns.
 fn touched_repositories(old: Option<&Record>, new: Option<&Record>) -> Vec<Arc<str>> {
     let name = |record: &Record| {
@@ -732,7 +746,7 @@ fn same_tag(a: &Record, b: &Record) -> bool {
 
 /// Newest first: the time it was built (unknown is older than any), then version order of the tag, then
 /// the time it was created here, then the name.
-fn newest_first(a: &Record, b: &Record) -> Ordering {
+pub(super) fn newest_first(a: &Record, b: &Record) -> Ordering {
     let (Some(x), Some(y)) = (a.image(), b.image()) else { return Ordering::Equal };
     y.built_ms
         .cmp(&x.built_ms)

@@ -32,6 +32,7 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::controller;
 use crate::datapack::Packs;
 use crate::graph::{Graph, Window};
+use crate::graphql;
 use crate::kube_api;
 use crate::registry::Registry;
 use crate::storage::Storage;
@@ -57,6 +58,19 @@ pub struct Config {
     pub create_organizations: OrganizationCreators,
     /// What the cache of packs holds at most, in bytes.
     pub pack_cache_bytes: u64,
+    /// Who may use the gateway.
+    pub gateway: Access,
+}
+
+/// Who may use the gateway, and how.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// Whether those who have not signed in read what is public.
+    pub anonymous: bool,
+    /// The pages of other sites that may ask.
+    pub origins: graphql::Origins,
+    /// The documents that clients name by their hash.
+    pub documents: graphql::TrustedDocuments,
 }
 
 /// Where a server lives.
@@ -163,8 +177,9 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     let stop = listen::Stop::default();
     let (is_ready, ready_seen) = watch::channel(false);
     let (measured, metrics_seen) = watch::channel(None);
+    let (opened_doors, doors) = watch::channel(None);
     let requests = metrics::RequestMetrics::default();
-    let gateway = gateway::router(gateway::Gateway { ready: ready_seen.clone(), metrics: metrics_seen });
+    let gateway = gateway::router(gateway::Gateway { ready: ready_seen.clone(), metrics: metrics_seen, doors });
     let gateway = layers::around(gateway, "gateway", requests.clone());
     tasks.spawn("the gateway", listen::Door { listener: http, tls: None, router: gateway }.serve(stop.clone()));
 
@@ -181,6 +196,16 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     measured.send_replace(Some(Arc::new(metrics::all(&registry, &requests))));
 
     let ending = CancellationToken::new();
+    opened_doors.send_replace(Some(graphql::router(graphql::App {
+        registry: Arc::clone(&registry),
+        authenticator: opened.authenticator.clone(),
+        authorizer: opened.authorizer.clone(),
+        anonymous: config.gateway.anonymous,
+        origins: config.gateway.origins.clone(),
+        documents: config.gateway.documents.clone(),
+        limits: graphql::Limits::default(),
+        stop: ending.clone(),
+    })));
     let app = kube_api::App {
         registry: Arc::clone(&registry),
         authenticator: opened.authenticator,

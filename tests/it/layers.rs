@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which layers each layer may name. From the bottom up.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("api", &["error"]),
     ("error", &["api"]),
     ("clock", &[]),
@@ -14,6 +14,8 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("datapack", &["api", "error", "graph", "auth"]),
     ("registry", &["api", "clock", "error", "storage", "graph", "datapack", "auth"]),
     ("controller", &["api", "clock", "error", "graph", "auth", "registry", "datapack"]),
+    ("model", &["api", "error", "graph"]),
+    ("graphql", &["api", "clock", "error", "graph", "datapack", "registry", "auth", "model"]),
     ("kube_api", &["api", "clock", "error", "graph", "datapack", "registry", "controller", "auth"]),
     ("server", ALL),
     ("cli", ALL),
@@ -28,6 +30,8 @@ const ALL: &[&str] = &[
     "datapack",
     "registry",
     "controller",
+    "model",
+    "graphql",
     "kube_api",
     "server",
     "cli",

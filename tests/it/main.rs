@@ -9,6 +9,7 @@
 mod abuse;
 mod access;
 mod documents;
+mod graphql;
 mod harness;
 mod history;
 mod kubectl;
