@@ -3,7 +3,7 @@
 //! The layers, from the bottom up: [`api`] (pure types and rules), [`storage`] (keys, whole objects,
 //! revisions), [`graph`] (the catalogue in memory as immutable snapshots), [`datapack`] (computed
 //! answers), [`registry`] (the verbs; the one write path), [`controller`] (what keeps the kinds in
-//! step), [`auth`] (who asks), [`kube_api`] (the Kubernetes wire) and [`server`] (listeners). Each
+//! step), [`auth`] (who asks), [`model`] (clean names), [`graphql`] and [`kube_api`] (the doors) and [`server`] (listeners). Each
 //! knows only those under it; `tests/it/layers.rs` keeps it so. See `docs/architecture.md`.
 
 pub mod api;

@@ -318,7 +318,7 @@ fn has_architecture(wanted: &[Option<String>], image: Option<&ImageView<'_>>) ->
 }
 
 /// The repositories of a list, in no order.
-pub(super) fn repositories(view: &View, query: &RepositoryQuery) -> Result<Vec<Placed<Found>>> {
+pub(super) fn repositories(view: &View, query: &RepositoryQuery) -> Vec<Placed<Found>> {
     let mut all = Vec::new();
     for Candidate { found, score } in candidates(view, query, 0) {
         let Some(head) = found.record.repository() else { continue };
@@ -337,11 +337,11 @@ pub(super) fn repositories(view: &View, query: &RepositoryQuery) -> Result<Vec<P
         };
         all.push(Placed { key, what: found });
     }
-    Ok(all)
+    all
 }
 
 /// What there is of a field among the repositories of a list, the most frequent first; what is chosen is always there.
-pub(super) fn facet(view: &View, query: &RepositoryQuery, field: FacetField, first: usize) -> Result<Vec<Facet>> {
+pub(super) fn facet(view: &View, query: &RepositoryQuery, field: FacetField, first: usize) -> Vec<Facet> {
     let mut counts: HashMap<Option<String>, i32> = HashMap::new();
     let mut count = |value: Option<String>| *counts.entry(value).or_default() += 1;
     for Candidate { found, .. } in candidates(view, query, field.aside()) {
@@ -377,7 +377,7 @@ pub(super) fn facet(view: &View, query: &RepositoryQuery, field: FacetField, fir
     facets.sort_by(|a, b| (!a.selected, -a.count, &a.value).cmp(&(!b.selected, -b.count, &b.value)));
     facets.truncate(first.max(chosen.len().min(super::page::LONGEST_PAGE)));
     facets.sort_by(|a, b| (-a.count, &a.value).cmp(&(-b.count, &b.value)));
-    Ok(facets)
+    facets
 }
 
 fn type_name(of: ImageType) -> String {
@@ -389,7 +389,7 @@ fn type_name(of: ImageType) -> String {
 }
 
 /// The images of a list, in no order.
-pub(super) fn images(view: &View, query: &ImageQuery) -> Result<Vec<Placed<Arc<Record>>>> {
+pub(super) fn images(view: &View, query: &ImageQuery) -> Vec<Placed<Arc<Record>>> {
     let visible = view.visible();
     let filter = &query.filter;
     let of_repository = |name: &str| visible.tags(name).to_vec();
@@ -444,7 +444,7 @@ pub(super) fn images(view: &View, query: &ImageQuery) -> Result<Vec<Placed<Arc<R
         };
         all.push(Placed { key, what: record });
     }
-    Ok(all)
+    all
 }
 
 /// Whether an image passes a filter.

@@ -441,7 +441,7 @@ impl MutationRoot {
                 }
                 Err(faults) => {
                     let prefixed = |mut fault: Fault| {
-                        fault.path.splice(0..0, ["images".to_owned(), i.to_string()]);
+                        drop(fault.path.splice(0..0, ["images".to_owned(), i.to_string()]));
                         fault.into()
                     };
                     let current = view.image(&input.name.0);

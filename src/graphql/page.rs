@@ -275,7 +275,7 @@ pub(super) fn tags(view: &View, repository: &str, args: &PageArgs) -> Result<Ima
 /// The images that `query` asks for.
 pub(super) fn image_connection(view: &View, query: &ImageQuery, args: &PageArgs) -> Result<ImageConnection> {
     let binding = Binding::new(view, &("images", query));
-    let all = catalog::images(view, query)?;
+    let all = catalog::images(view, query);
     let all = all.into_iter().map(|Placed { key, what }| Placed { key, what: view.image_of(&what) }).collect();
     Ok(images_of(page(all, query.order.descending, &binding, args)?))
 }
@@ -325,7 +325,7 @@ pub(super) fn repository_connection(
         return Err(fail(ErrorCode::Invalid, "a list by RELEVANCE is paged forward only: use first and after"));
     }
     let binding = Binding::new(view, &("repositories", &query));
-    let all = catalog::repositories(view, &query)?;
+    let all = catalog::repositories(view, &query);
     let page = page(all, query.order.descending, &binding, args)?;
     let edge = |(cursor, found): (String, catalog::Found)| RepositoryEdge {
         cursor,
@@ -358,7 +358,7 @@ pub(super) struct RepositoryFacets {
 }
 
 impl RepositoryFacets {
-    fn count(&self, field: FacetField, first: usize) -> Result<Vec<Facet>> {
+    fn count(&self, field: FacetField, first: usize) -> Vec<Facet> {
         catalog::facet(&self.view, &self.query, field, first)
     }
 }
@@ -377,7 +377,7 @@ impl RepositoryFacets {
         &self,
         #[graphql(default = 20, desc = "So many, at most 100.")] first: i32,
     ) -> Result<Vec<Facet>> {
-        self.count(FacetField::Organization, facet_size(first)?)
+        Ok(self.count(FacetField::Organization, facet_size(first)?))
     }
 
     /// Keywords. All that are chosen must be there, so that these counts follow their own filter, too.
@@ -385,16 +385,16 @@ impl RepositoryFacets {
         &self,
         #[graphql(default = 20, desc = "So many, at most 100.")] first: i32,
     ) -> Result<Vec<Facet>> {
-        self.count(FacetField::Keyword, facet_size(first)?)
+        Ok(self.count(FacetField::Keyword, facet_size(first)?))
     }
 
     /// What kind of image the latest one is.
-    async fn types(&self) -> Result<Vec<Facet>> {
+    async fn types(&self) -> Vec<Facet> {
         self.count(FacetField::Type, LONGEST_PAGE)
     }
 
     /// What the latest image is built for.
-    async fn architectures(&self) -> Result<Vec<Facet>> {
+    async fn architectures(&self) -> Vec<Facet> {
         self.count(FacetField::Architecture, LONGEST_PAGE)
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::{Context, Enum, ID, OneofObject, Result, SimpleObject, Subscription};
-use futures::Stream;
-use futures::stream::unfold;
+use futures::StreamExt as _;
+use futures::stream::{BoxStream, unfold};
 
 use super::Shared;
 use super::catalog::{ImageFilter, RepositoryFilter, passes, repository_passes};
@@ -117,7 +117,7 @@ async fn follow<F>(
     since: Option<Revision>,
     initial: bool,
     keep: F,
-) -> Result<impl Stream<Item = Result<Change>> + use<F>>
+) -> Result<BoxStream<'static, Result<Change>>>
 where
     F: Fn(&View, &Record) -> bool + Send + 'static,
 {
@@ -138,7 +138,7 @@ where
     };
     let watch = registry.watch(&caller, kind, options).await.map_err(|error| refuse(&error))?;
     let followed = Followed { watch, caller, keep, waiting: Vec::new().into_iter(), over: false };
-    Ok(unfold(followed, |mut followed| async move { Some((followed.next().await?, followed)) }))
+    Ok(unfold(followed, |mut followed| async move { Some((followed.next().await?, followed)) }).boxed())
 }
 
 fn revoked() -> async_graphql::Error {
@@ -229,11 +229,11 @@ impl SubscriptionRoot {
         #[graphql(desc = "Which.")] filter: Option<RepositoryFilter>,
         #[graphql(desc = "What happened after this revision, instead of what is there.")] since: Option<Revision>,
         #[graphql(desc = "Whether it begins with what is there.", default = true)] initial: bool,
-    ) -> Result<impl Stream<Item = Result<RepositoryChange>>> {
+    ) -> Result<BoxStream<'static, Result<RepositoryChange>>> {
         let filter = filter.unwrap_or_default();
         let keep = move |view: &View, record: &Record| repository_passes(view, &filter, record);
         let changes = follow(ctx, Kind::Repository, since, initial, keep).await?;
-        Ok(futures::StreamExt::map(changes, |change| {
+        let changes = changes.map(|change| {
             let Change { view, at, told } = change?;
             let (kind, id, node) = match told {
                 Told::Put(record) => (ChangeKind::Put, Some(id_of(&record)), Some(view.repository_of(&record))),
@@ -241,7 +241,8 @@ impl SubscriptionRoot {
                 Told::Sync => (ChangeKind::Sync, None, None),
             };
             Ok(RepositoryChange { kind, revision: Revision(at), id: id.map(ID), node })
-        }))
+        });
+        Ok(changes.boxed())
     }
 
     /// Images.
@@ -251,11 +252,11 @@ impl SubscriptionRoot {
         #[graphql(desc = "Which.")] filter: Option<ImageFilter>,
         #[graphql(desc = "What happened after this revision, instead of what is there.")] since: Option<Revision>,
         #[graphql(desc = "Whether it begins with what is there.", default = true)] initial: bool,
-    ) -> Result<impl Stream<Item = Result<ImageChange>>> {
+    ) -> Result<BoxStream<'static, Result<ImageChange>>> {
         let filter = filter.unwrap_or_default();
         let keep = move |_: &View, record: &Record| passes(&filter, record);
         let changes = follow(ctx, Kind::Image, since, initial, keep).await?;
-        Ok(futures::StreamExt::map(changes, |change| {
+        let changes = changes.map(|change| {
             let Change { view, at, told } = change?;
             let (kind, id, node) = match told {
                 Told::Put(record) => (ChangeKind::Put, Some(id_of(&record)), Some(view.image_of(&record))),
@@ -263,7 +264,8 @@ impl SubscriptionRoot {
                 Told::Sync => (ChangeKind::Sync, None, None),
             };
             Ok(ImageChange { kind, revision: Revision(at), id: id.map(ID), node })
-        }))
+        });
+        Ok(changes.boxed())
     }
 
     /// The content of a pack, or of names that are in none: each time that it changes, what did.
@@ -271,7 +273,7 @@ impl SubscriptionRoot {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Which.")] of: DataPackRef,
-    ) -> Result<impl Stream<Item = Result<DataPackChange>>> {
+    ) -> Result<BoxStream<'static, Result<DataPackChange>>> {
         let caller = ctx.data_unchecked::<View>().caller().clone();
         let registry = Arc::clone(&ctx.data_unchecked::<Arc<Shared>>().app.registry);
         let (name, names) = match of {
@@ -303,7 +305,7 @@ impl SubscriptionRoot {
             told: false,
             over: false,
         };
-        Ok(unfold(pack, |mut pack| async move { Some((pack.next().await?, pack)) }))
+        Ok(unfold(pack, |mut pack| async move { Some((pack.next().await?, pack)) }).boxed())
     }
 }
 

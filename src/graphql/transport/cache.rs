@@ -70,7 +70,7 @@ impl Key {
 impl Answer {
     pub(super) fn new(clocks: Box<[Clock]>, body: Bytes) -> Self {
         let digest = Sha256::digest(&body);
-        let etag = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let etag = super::hex(&digest[..16]);
         Self { clocks, body, etag: format!("\"{etag}\"") }
     }
 }

@@ -47,7 +47,7 @@ impl TrustedDocuments {
 }
 
 fn hash(document: &str) -> String {
-    Sha256::digest(document).iter().map(|byte| format!("{byte:02x}")).collect()
+    super::hex(&Sha256::digest(document))
 }
 
 /// The documents that are known by their hash.

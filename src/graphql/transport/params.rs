@@ -106,7 +106,7 @@ fn sort(value: &Value) -> &'static str {
 /// The hash that names a document: `documentId`, or what Apollo's clients send.
 fn document(id: Option<String>, extensions: &Map<String, Value>) -> Result<Option<String>, String> {
     let hash = match (id, extensions.get("persistedQuery")) {
-        (Some(id), _) => id.strip_prefix("sha256:").map_or(id.clone(), str::to_owned),
+        (Some(id), _) => id.strip_prefix("sha256:").map_or_else(|| id.clone(), str::to_owned),
         (None, None | Some(Value::Null)) => return Ok(None),
         (None, Some(persisted)) => {
             if persisted.get("version").and_then(Value::as_u64) != Some(1) {

@@ -19,7 +19,7 @@ use crate::model::{ErrorCode, faults};
 
 /// An answer's body. One that failed before it was executed has no data, not even null.
 #[derive(Serialize)]
-struct Body_<'a> {
+struct Payload<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a Value>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -34,12 +34,12 @@ pub(super) fn was_refused(response: &GraphqlResponse) -> bool {
 /// The body of an answer.
 pub(super) fn body(response: &GraphqlResponse) -> Bytes {
     let data = (!was_refused(response)).then_some(&response.data);
-    let body = Body_ { data, errors: &response.errors };
+    let body = Payload { data, errors: &response.errors };
     serde_json::to_vec(&body).expect("an answer has only string keys").into()
 }
 
 fn errors_only(error: &ServerError) -> Bytes {
-    let body = Body_ { data: None, errors: std::slice::from_ref(error) };
+    let body = Payload { data: None, errors: std::slice::from_ref(error) };
     serde_json::to_vec(&body).expect("an error has only string keys").into()
 }
 
