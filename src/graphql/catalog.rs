@@ -50,7 +50,7 @@ pub(super) struct RepositoryFilter {
     /// By name.
     names: Option<Vec<RepositoryName>>,
     /// In one of these organizations.
-    pub(super) organizations: Option<Vec<String>>,
+    organizations: Option<Vec<String>>,
     /// With all of these keywords, whatever their case.
     keywords: Option<Vec<String>>,
     /// The latest image is of one of these kinds.
@@ -140,6 +140,13 @@ fn bounded<T>(field: &str, values: Option<&Vec<T>>) -> Result<()> {
             Err(fail(ErrorCode::LimitExceeded, message))
         }
         _ => Ok(()),
+    }
+}
+
+impl RepositoryFilter {
+    /// All of one organization.
+    pub(super) fn of_organization(name: &str) -> Self {
+        Self { organizations: Some(vec![name.to_owned()]), ..Self::default() }
     }
 }
 
@@ -493,8 +500,9 @@ mod score {
 /// beginning of one, a part of one, all words in what its latest image says.
 fn find(view: &View, text: &str) -> Vec<Candidate> {
     let visible = view.visible();
+    // Tags may have upper case.
+    let matched = visible.image(text).cloned();
     let text = text.to_lowercase();
-    let matched = visible.image(&text).cloned();
     let named = matched.as_ref().and_then(|record| record.image()).map(|image| Arc::clone(&image.repository));
     let words: Vec<&str> = text.split_whitespace().collect();
     let fit = |record: &Record| {

@@ -1,6 +1,6 @@
 //! Errors as answers have them: each with `extensions.code`.
 
-use async_graphql::{Enum, ErrorExtensionValues, ServerError, SimpleObject, Value};
+use async_graphql::{Enum, ErrorExtensionValues, ServerError, SimpleObject};
 
 use crate::error::Error;
 use crate::model::{ErrorCode as Code, Fault, faults};
@@ -106,13 +106,5 @@ pub(super) fn complete(errors: &mut [ServerError]) {
         if error.extensions.as_ref().and_then(|extensions| extensions.get("code")).is_none() {
             set_code(error, Code::Invalid.as_str());
         }
-    }
-}
-
-/// The code of an error.
-pub(super) fn code_of(error: &ServerError) -> Option<&str> {
-    match error.extensions.as_ref()?.get("code")? {
-        Value::String(code) => Some(code),
-        _ => None,
     }
 }

@@ -351,8 +351,7 @@ impl Organization {
         #[graphql(desc = "Only those after this cursor.")] after: Option<String>,
         #[graphql(desc = "The order; by name where it isn't said.")] order_by: Option<Order>,
     ) -> Result<RepositoryConnection> {
-        let organizations = Some(vec![self.plain_name().to_owned()]);
-        let filter = RepositoryFilter { organizations, ..RepositoryFilter::default() };
+        let filter = RepositoryFilter::of_organization(self.plain_name());
         let query = RepositoryQuery::new(None, Some(filter), order_by)?;
         repository_connection(&self.view, query, &PageArgs { first, after, last: None, before: None })
     }
