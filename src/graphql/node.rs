@@ -10,7 +10,7 @@ use super::page::{ImageConnection, PageArgs, RepositoryConnection, repository_co
 use super::scalar::{DateTime, ImageName, Int53, RepositoryName, Url};
 use super::view::View;
 use crate::api::{self, ImageType as ApiType};
-use crate::graph::{Record, organization_of};
+use crate::graph::{ImageHead, Record, organization_of};
 use crate::model::{ActionView, ImageView};
 
 /// What kind of image it is.
@@ -109,7 +109,7 @@ impl Image {
 
     /// The tag of the name.
     async fn tag(&self) -> &str {
-        self.record.image().map_or("", |image| image.tag())
+        self.record.image().map_or("", ImageHead::tag)
     }
 
     /// What kube calls it: metadata.name.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::api::name::NamePart;
 use crate::api::{self, split_image_name};
-use crate::storage;
+use crate::graph;
 
 /// The largest number of `Int53`: what a JavaScript number holds exactly.
 const MAX_INT53: i64 = (1 << 53) - 1;
@@ -72,7 +72,7 @@ impl ScalarType for RepositoryName {
 
 /// A revision of the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Revision(pub(super) storage::Revision);
+pub(super) struct Revision(pub(super) graph::Revision);
 
 /// A state of the whole catalogue: opaque, a string. Each write has one; the header imagehub-revision tells that of an
 /// answer.
@@ -82,7 +82,7 @@ impl ScalarType for Revision {
         let Value::String(text) = value else { return Err(expected("a string that an answer gave as a revision")) };
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let number = digits.then(|| text.parse().ok()).flatten();
-        number.map(|n| Self(storage::Revision(n))).ok_or_else(|| expected("a string that an answer gave as a revision"))
+        number.map(|n| Self(graph::Revision(n))).ok_or_else(|| expected("a string that an answer gave as a revision"))
     }
 
     fn is_valid(value: &Value) -> bool {

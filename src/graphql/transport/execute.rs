@@ -59,7 +59,7 @@ fn refuse(status: Option<StatusCode>, error: ServerError) -> Outcome {
 }
 
 /// Executes a query or a mutation.
-pub(super) async fn execute(shared: &Arc<Shared>, asked: Asked) -> Outcome {
+pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked) -> Outcome {
     let document = match shared.transport.documents.find(&asked.params) {
         Ok(document) => document,
         Err(error) => return refuse(status_without_document(&asked.params), error),
@@ -72,7 +72,7 @@ pub(super) async fn execute(shared: &Arc<Shared>, asked: Asked) -> Outcome {
     if let Some(answer) = shared.transport.answers.get(&key, view.visible()) {
         return Outcome::Kept { answer, revision, signed_in };
     }
-    let Prepared { request, view, answered, sort } = match prepare(shared, &document.text, &asked, view) {
+    let Prepared { request, view, answered, sort } = match prepare(shared, &document.text, asked, view) {
         Ok(prepared) => prepared,
         Err(error) => return refuse(None, error),
     };

@@ -114,7 +114,7 @@ async fn dispatch(shared: Arc<Shared>, request: Request<Body>) -> Response {
         Method::POST => operate(shared, request).await,
         _ => {
             let error = server_error(ErrorCode::Invalid, format!("/graphql takes {METHODS}"));
-            let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, Media::Json, error);
+            let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, Media::Json, &error);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
             response
         }
@@ -142,7 +142,7 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
     let headers = &parts.headers;
     let Some(media) = negotiate::media(headers) else {
         let message = "answers are application/json, application/graphql-response+json or text/event-stream";
-        return refused(StatusCode::NOT_ACCEPTABLE, Media::Json, server_error(ErrorCode::Invalid, message));
+        return refused(StatusCode::NOT_ACCEPTABLE, Media::Json, &server_error(ErrorCode::Invalid, message));
     };
     // What is refused before there is a stream is JSON.
     let form = if media == Media::EventStream { Media::Json } else { media };
@@ -150,7 +150,7 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
     if posted && !is_json(headers) {
         let message = "a POST to /graphql is Content-Type: application/json";
         let error = server_error(ErrorCode::Invalid, message);
-        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, form, error);
+        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, form, &error);
     }
     let caller = match caller(&shared, headers).await {
         Ok(caller) => caller,
@@ -165,7 +165,7 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
             Err((status, message)) => {
                 let code =
                     if status == StatusCode::PAYLOAD_TOO_LARGE { ErrorCode::LimitExceeded } else { ErrorCode::Invalid };
-                return refused(status, form, server_error(code, message));
+                return refused(status, form, &server_error(code, message));
             }
         }
     } else {
@@ -173,17 +173,17 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
     };
     let params = match params {
         Ok(params) => params,
-        Err(message) => return refused(StatusCode::BAD_REQUEST, form, server_error(ErrorCode::Invalid, message)),
+        Err(message) => return refused(StatusCode::BAD_REQUEST, form, &server_error(ErrorCode::Invalid, message)),
     };
     let asked = Asked { params, caller, writes: posted };
     if media == Media::EventStream {
-        return sse::respond(&shared, asked);
+        return sse::respond(&shared, &asked);
     }
-    match execute::execute(&shared, asked).await {
+    match execute::execute(&shared, &asked).await {
         Outcome::Kept { answer, revision, signed_in } => {
             respond::kept(&answer, revision, signed_in, media, &parts.method, headers)
         }
-        Outcome::Done(done) => respond::done(done, media),
+        Outcome::Done(done) => respond::done(&done, media),
         Outcome::Refused { status, error } => {
             // Who asks by the older form finds what is wrong with a query in a 200.
             let status = match (status, media) {
@@ -191,7 +191,7 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
                 (None, Media::Json) => StatusCode::OK,
                 (None, _) => StatusCode::BAD_REQUEST,
             };
-            let mut response = refused(status, media, *error);
+            let mut response = refused(status, media, &error);
             if status == StatusCode::METHOD_NOT_ALLOWED {
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             }

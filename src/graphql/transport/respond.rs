@@ -44,8 +44,8 @@ fn errors_only(error: &ServerError) -> Bytes {
 }
 
 /// An answer to what was refused before it was executed.
-pub(super) fn refused(status: StatusCode, media: Media, error: ServerError) -> Response {
-    let mut response = (status, errors_only(&error)).into_response();
+pub(super) fn refused(status: StatusCode, media: Media, error: &ServerError) -> Response {
+    let mut response = (status, errors_only(error)).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media.as_str()));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -75,7 +75,7 @@ pub(super) fn failed(error: &Error, media: Media) -> Response {
         tracing::error!(%cause, "a GraphQL request failed");
     }
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = refused(status, media, in_words(error));
+    let mut response = refused(status, media, &in_words(error));
     if let Some(wait) = error.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, wait.as_secs().into());
     }
@@ -86,7 +86,7 @@ pub(super) fn failed(error: &Error, media: Media) -> Response {
 }
 
 /// An operation's answer that is not kept.
-pub(super) fn done(done: Done, media: Media) -> Response {
+pub(super) fn done(done: &Done, media: Media) -> Response {
     let refused = was_refused(&done.response);
     let status = match (done.limited, refused, media) {
         (true, ..) => StatusCode::TOO_MANY_REQUESTS,

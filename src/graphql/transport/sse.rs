@@ -27,13 +27,13 @@ const ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// Keeps nginx from holding back what comes.
 const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-pub(super) fn respond(shared: &Arc<Shared>, asked: Asked) -> Response {
+pub(super) fn respond(shared: &Arc<Shared>, asked: &Asked) -> Response {
     let Ok(permit) = Arc::clone(&shared.streams).try_acquire_owned() else {
         let message = format!("{} operations are going on, the most there are (limit: streams)", super::STREAMS);
-        return refused(StatusCode::TOO_MANY_REQUESTS, Media::Json, server_error(ErrorCode::RateLimited, message));
+        return refused(StatusCode::TOO_MANY_REQUESTS, Media::Json, &server_error(ErrorCode::RateLimited, message));
     };
     let revoked = asked.caller.clone();
-    let answers: BoxStream<'static, Bytes> = match execute::stream(shared, &asked) {
+    let answers: BoxStream<'static, Bytes> = match execute::stream(shared, asked) {
         Ok(answers) => answers.map(|response| event(&payload(&response))).boxed(),
         // As EventSource can't read the answer of a request that failed, it is told on the stream.
         Err(error) => stream::iter([event(&errors(&error))]).boxed(),

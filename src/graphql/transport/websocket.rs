@@ -79,7 +79,7 @@ struct Closed(u16, &'static str);
 
 pub(super) async fn upgrade(shared: Arc<Shared>, request: Request<Body>) -> Response {
     let (mut parts, _) = request.into_parts();
-    let refuse = |status, code, message: String| refused(status, Media::Json, server_error(code, message));
+    let refuse = |status, code, message: String| refused(status, Media::Json, &server_error(code, message));
     if !shared.app.origins.may_connect(&parts.headers) {
         let message = "a WebSocket is opened from pages of this server's own address, and of those that it is told of";
         return refuse(StatusCode::FORBIDDEN, ErrorCode::Forbidden, message.to_owned());
