@@ -721,7 +721,7 @@ pub(super) fn repository_of(image: &str) -> &str {
 /// The organization that an object is in, or is.
 fn organization_in(record: &Record) -> Option<&str> {
     let image = record.image().map(|image| organization_of(&image.name));
-    let repository = record.repository().map(|repository| repository.organization());
+    let repository = record.repository().map(super::record::RepositoryHead::organization);
     image.or(repository).or(record.organization().map(|organization| &*organization.name))
 }
 

@@ -1,5 +1,7 @@
 //! What the catalogue is made of: images, repositories, organizations, packs.
 
+#![expect(clippy::unused_async, reason = "the library has resolvers be async, whether they wait or not")]
+
 use std::sync::Arc;
 
 use async_graphql::{ComplexObject, Context, Enum, ID, Interface, Object, Result, SimpleObject};
@@ -76,7 +78,7 @@ pub(super) struct Action {
     name: Option<String>,
     /// What sort of action it is.
     #[graphql(name = "type")]
-    action_type: Option<String>,
+    sort: Option<String>,
     /// A template.
     template: Option<String>,
     /// A command.
@@ -86,7 +88,7 @@ pub(super) struct Action {
 impl From<ActionView> for Action {
     fn from(view: ActionView) -> Self {
         let ActionView { key, name, action_type, template, command } = view;
-        Self { key, name, action_type, template, command }
+        Self { key, name, sort: action_type, template, command }
     }
 }
 
@@ -359,7 +361,7 @@ impl Organization {
     /// Who may change it and what is in it.
     async fn managers(&self) -> Vec<String> {
         let managers = self.record.organization().map(|organization| organization.managers.iter());
-        managers.into_iter().flatten().map(|name| name.to_string()).collect()
+        managers.into_iter().flatten().map(ToString::to_string).collect()
     }
 
     /// Who made it.

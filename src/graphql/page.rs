@@ -1,5 +1,7 @@
 //! Connections: keyset cursors, which go on where they were though the list changes meanwhile.
 
+#![expect(clippy::unused_async, reason = "the library has resolvers be async, whether they wait or not")]
+
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use async_graphql::{InputValueError, InputValueResult, Scalar, ScalarType, Value};
 use jiff::Timestamp;
 
-use crate::api::name::NamePart;
 use crate::api::{self, split_image_name};
 use crate::graph;
 
@@ -31,7 +30,7 @@ impl ScalarType for ImageName {
         // Names from before today's rules are still asked for; what is written is judged where it is written.
         let old = || split_image_name(&text).is_some() && text.len() <= LONGEST_NAME;
         match api::ImageName::parse(&text) {
-            Err(error) if error.part() == NamePart::Whole || !old() => Err(InputValueError::custom(error)),
+            Err(error) if !old() => Err(InputValueError::custom(error)),
             _ => Ok(Self(text.into())),
         }
     }
@@ -56,7 +55,7 @@ impl ScalarType for RepositoryName {
         let Value::String(text) = value else { return Err(expected("a string, org/repo")) };
         let old = || text.contains('/') && text.len() <= LONGEST_NAME;
         match api::RepositoryName::parse(&text) {
-            Err(error) if error.part() == NamePart::Whole || !old() => Err(InputValueError::custom(error)),
+            Err(error) if !old() => Err(InputValueError::custom(error)),
             _ => Ok(Self(text.into())),
         }
     }

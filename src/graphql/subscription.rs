@@ -1,5 +1,7 @@
 //! What can be followed. A subscription is a watch of the registry: a cursor into the one log of events, without a queue.
 
+#![expect(clippy::unused_async, reason = "the library has resolvers be async, whether they wait or not")]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -218,8 +220,8 @@ fn id_of(record: &Record) -> String {
     }
 }
 
-/// What can be followed. A stream that can't go on ends with an error that says why: REVISION_EXPIRED where it must
-/// begin anew (also when what you may see has changed), UNAUTHENTICATED where the token is no good any more.
+/// What can be followed. A stream that can't go on ends with an error that says why: `REVISION_EXPIRED` where it must
+/// begin anew (also when what you may see has changed), `UNAUTHENTICATED` where the token is no good any more.
 #[Subscription(name = "Subscription")]
 impl SubscriptionRoot {
     /// Repositories.

@@ -51,7 +51,9 @@ impl Reads {
             return;
         }
         if self.organizations.len() >= ORGANIZATIONS {
-            catalogue.into_iter().for_each(|kind| self.kind(kind));
+            for kind in catalogue {
+                self.kind(kind);
+            }
             self.organizations.clear();
         } else {
             self.organizations.insert(name.into());

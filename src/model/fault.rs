@@ -101,8 +101,10 @@ impl Fault {
 #[must_use]
 pub fn faults(error: &Error) -> Vec<Fault> {
     match error {
+        // A derived metadata.name is wrong only where the name is: once is enough.
         Error::Invalid { kind, fields, .. } => fields
             .iter()
+            .filter(|field| field.field != "metadata.name" || !fields.iter().any(|other| other.field == "spec.name"))
             .map(|field| Fault {
                 code: if field.reason == FieldReason::Duplicate {
                     ErrorCode::AlreadyExists
@@ -118,7 +120,7 @@ pub fn faults(error: &Error) -> Vec<Fault> {
             vec![Fault::new(ErrorCode::NotFound, format!("there is no such {}", spoken(*kind)))]
         }
         Error::AlreadyExists { kind, .. } => {
-            let message = format!("there is a {} of this name already", spoken(*kind));
+            let message = format!("the {} of this name is there already", spoken(*kind));
             vec![Fault { path: vec!["name".to_owned()], ..Fault::new(ErrorCode::AlreadyExists, message) }]
         }
         Error::Conflict { kind, .. } => {

@@ -214,6 +214,9 @@ fn every_clean_name_is_in_the_schema() {
 #[test]
 fn everything_in_the_schema_is_described() {
     let sdl = crate::graphql::sdl();
+    // The roots speak for themselves.
+    let sdl = sdl.split_once("schema {").map_or("", |(types, _)| types);
+    assert!(sdl.contains("type Query"));
     let lines: Vec<&str> = sdl.lines().collect();
     for (i, line) in lines.iter().enumerate() {
         let defines = ["type ", "input ", "enum ", "interface ", "scalar "].iter().any(|word| line.starts_with(word));

@@ -106,7 +106,7 @@ async fn a_subscription_ends_when_what_may_be_seen_changes() {
     let alice = format!("Bearer {}", door.token("alice"));
     let mut events =
         door.follow(&[("authorization", &alice)], "subscription { images(initial: false) { kind } }").await;
-    let remove = |value: &mut Value| value["spec"]["manager"] = json!(["bob", "system:imagehub"]);
+    let remove = |value: &mut Value| value["spec"]["manager"] = json!(["bob"]);
     door.hub.try_put(Kind::Organization, "acme", remove).await.unwrap();
     assert_eq!(events.code().await, "REVISION_EXPIRED");
     assert_eq!(events.next().await, None);

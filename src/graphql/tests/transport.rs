@@ -4,6 +4,11 @@ use super::*;
 
 const RESPONSE: &str = "application/graphql-response+json";
 
+fn hash(document: &str) -> String {
+    let digest = <sha2::Sha256 as sha2::Digest>::digest(document);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+}
+
 #[tokio::test]
 async fn the_form_is_what_is_asked_for_and_faults_of_a_query_are_4xx_in_the_new_one() {
     let door = Door::open().await;
@@ -86,7 +91,7 @@ async fn a_document_that_was_sent_once_is_known_by_its_hash() {
     assert_eq!(unknown.error(), ("PERSISTED_QUERY_NOT_FOUND".to_owned(), "PersistedQueryNotFound".to_owned()));
     assert_eq!(unknown.status, 200);
     let query = "{ keywords }";
-    let is: String = <sha2::Sha256 as sha2::Digest>::digest(query).iter().map(|b| format!("{b:02x}")).collect();
+    let is = hash(query);
     let mut whole = by(&is);
     whole["query"] = query.into();
     assert_eq!(door.ask_for("application/json", &by(&is)).await.error().0, "PERSISTED_QUERY_NOT_FOUND");
@@ -101,7 +106,7 @@ async fn a_document_that_was_sent_once_is_known_by_its_hash() {
 async fn where_only_trusted_documents_are_taken_no_others_are() {
     let trusted = "{ keywords }".to_owned();
     let door = Door::open_with(|app| app.documents = TrustedDocuments::new([trusted.clone()], true)).await;
-    let hash: String = <sha2::Sha256 as sha2::Digest>::digest(&trusted).iter().map(|b| format!("{b:02x}")).collect();
+    let hash = hash(&trusted);
     let by_id = json!({ "documentId": format!("sha256:{hash}") });
     assert_eq!(door.ask_for("application/json", &by_id).await.data()["keywords"][0], "Kubernetes");
     door.ask(&trusted).await.data();
@@ -113,11 +118,11 @@ async fn where_only_trusted_documents_are_taken_no_others_are() {
 #[tokio::test]
 async fn limits_are_named_in_errors() {
     let door = Door::open().await;
-    let aliases: String = (0..=crate::graphql::ALIASES).map(|i| format!("x{i}: keywords ")).collect();
+    let aliases = (0..=crate::graphql::ALIASES).map(|i| format!("x{i}: keywords ")).collect::<Vec<_>>().concat();
     let refused = door.ask(&format!("{{ {aliases} }}")).await;
     let (code, message) = refused.error();
     assert_eq!((code.as_str(), message.contains("(limit: ")), ("LIMIT_EXCEEDED", true), "{message}");
-    assert_eq!(door.ask(&include_str!("introspection.graphql")).await.json().get("errors"), None);
+    assert_eq!(door.ask(include_str!("introspection.graphql")).await.json().get("errors"), None);
 }
 
 #[tokio::test]

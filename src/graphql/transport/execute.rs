@@ -6,7 +6,8 @@ use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::{Request, Response, ServerError, Variables};
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt as _, StreamExt as _};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -41,7 +42,7 @@ pub(super) enum Outcome {
     /// A whole answer of a query, without errors.
     Kept { answer: Arc<Answer>, revision: Revision, signed_in: bool },
     /// Any other that was executed, or at least validated.
-    Done(Done),
+    Done(Box<Done>),
     /// It was not executed. Without a status it is a fault of the operation itself.
     Refused { status: Option<StatusCode>, error: Box<ServerError> },
 }
@@ -97,7 +98,7 @@ pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked) -> Outcome {
         return Outcome::Kept { answer, revision, signed_in };
     }
     let revision = if sort == OperationType::Mutation { shared.app.registry.graph().revision() } else { revision };
-    Outcome::Done(Done { response, revision, limited: answered.is_limited() })
+    Outcome::Done(Box::new(Done { response, revision, limited: answered.is_limited() }))
 }
 
 /// Without a document there is no GraphQL request at all; but a client that tries a hash goes on with the document.
@@ -117,11 +118,17 @@ pub(super) fn stream(shared: &Arc<Shared>, asked: &Asked) -> Result<BoxStream<'s
     if sort == OperationType::Mutation && !asked.writes {
         return Err(server_error(ErrorCode::Invalid, "a mutation is a POST: GET changes nothing"));
     }
-    let stream = shared.schema.execute_stream(request);
-    Ok(Box::pin(futures::StreamExt::map(stream, |mut response| {
+    let answers = shared.schema.execute_stream(request).map(|mut response| {
         complete(&mut response.errors);
         response
-    })))
+    });
+    let mut answers = answers.boxed();
+    // It begins now, and not when the client first reads: what happens from here on is told.
+    Ok(match answers.next().now_or_never() {
+        Some(Some(first)) => stream::iter([first]).chain(answers).boxed(),
+        Some(None) => stream::empty().boxed(),
+        None => answers,
+    })
 }
 
 fn prepare(shared: &Arc<Shared>, text: &str, asked: &Asked, view: View) -> Result<Prepared, ServerError> {

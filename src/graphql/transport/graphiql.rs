@@ -1,4 +1,4 @@
-//! The page to try queries on: GraphiQL and React as their packages have them, in the binary. It loads nothing from
+//! The page to try queries on: `GraphiQL` and React as their packages have them, in the binary. It loads nothing from
 //! anywhere else.
 
 use axum::body::Body;
@@ -17,7 +17,7 @@ const FILES: [(&str, &str, &[u8]); 5] = [
     ("react-dom.js", "text/javascript", include_bytes!("../page/react-dom.production.min.js.gz")),
     ("start.js", "text/javascript", include_bytes!("../page/start.js.gz")),
 ];
-/// What the page may do: nothing that isn't this server's own. GraphiQL sets styles of elements.
+/// What the page may do: nothing that isn't this server's own. `GraphiQL` sets styles of elements.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; \
                       img-src 'self' data:; font-src 'self' data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";

@@ -48,7 +48,7 @@ pub use websocket::OPERATIONS;
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
 /// How long a body may take to come.
 const BODY_TIME: Duration = Duration::from_mins(1);
-/// The most WebSockets at a time: they have left the listener, which counts the others.
+/// The most connections by `WebSocket` at a time: they have left the listener, which counts the others.
 pub const SOCKETS: usize = 4096;
 /// The most operations that go on at a time, over all connections.
 pub const STREAMS: usize = 16_384;
