@@ -202,7 +202,11 @@ mod tests {
     fn each_flag_of_serve_is_in_a_group_and_examples_come_last() {
         for flag in serve_command().get_arguments() {
             let heading = flag.get_help_heading().unwrap_or("none");
-            assert!(["Data", "Listening", "Access", "Cluster", "Operation"].contains(&heading), "{}: {heading}", flag.get_id());
+            assert!(
+                ["Data", "Listening", "Access", "Cluster", "Operation"].contains(&heading),
+                "{}: {heading}",
+                flag.get_id()
+            );
         }
         let help = serve_command().render_help().to_string();
         let at = |text: &str| help.find(text).unwrap_or_else(|| panic!("no {text} in {help}"));

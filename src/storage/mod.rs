@@ -165,6 +165,12 @@ pub trait Storage: Send + Sync + 'static {
     /// Which store it is.
     fn identity(&self) -> Identity;
 
+    /// Whether another process may write to it: then what a snapshot shows may be overtaken, and nothing is
+    /// refused on a snapshot alone.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Resolves, with the reason, when the storage has failed and stopped for good: the process must end.
     fn stopped(&self) -> BoxFuture<'static, String>;
 }
