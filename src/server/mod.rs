@@ -170,7 +170,7 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
 
     let Home::Machine(machine) = &config.home;
     let opened = machine.open(kube_at, &clock, &mut tasks).await?;
-    let (graph, mut writer) = Graph::open(&*opened.storage, Window::default()).await.map_err(fatal)?;
+    let (graph, mut writer) = Graph::open(opened.storage.clone(), Window::default()).await.map_err(fatal)?;
     writer.resume_at(clock.now().as_millisecond());
     tasks.spawn_with_reason("the graph's writer", async { format!("the graph can't go on: {}", writer.run().await) });
     let packs = Arc::new(Packs::new(config.pack_cache_bytes));
