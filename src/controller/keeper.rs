@@ -237,6 +237,10 @@ fn follow(all: &Visible, queue: &mut Queue, cursors: &mut [Revision; Kind::ALL.l
     for kind in Kind::ALL {
         loop {
             let cursor = &mut cursors[kind as usize];
+            if all.revision() < *cursor {
+                debug!("the store was set back: looking at all objects");
+                return sweep(all, queue, cursors);
+            }
             let Some((events, reached)) = all.events(kind, *cursor, BATCH) else {
                 debug!(%kind, "events were missed: looking at all objects");
                 return sweep(all, queue, cursors);

@@ -2,6 +2,7 @@
 //! behind it: then "there is none", "it is another version" and "nothing changes" are only said once the storage
 //! has been asked, too.
 
+use super::commit::unread;
 use super::{ATTEMPTS, Registry, Written, modified};
 use crate::error::Error;
 use crate::graph::{Key, Revision, Sight};
@@ -64,7 +65,7 @@ impl Settling<'_> {
         if !doubtful || !self.registry.storage.is_shared() {
             return Ok(true);
         }
-        let stored = self.registry.storage.get(self.key.clone()).await.map_err(Error::internal)?;
+        let stored = self.registry.storage.get(self.key.clone()).await.map_err(unread)?;
         let stored = stored.filter(|commit| commit.value.is_some()).map(|commit| commit.revision);
         if stored == self.seen {
             return Ok(true);
@@ -76,7 +77,7 @@ impl Settling<'_> {
         let newest = match stored {
             Some(revision) => revision,
             // A deletion has left no revision of its own to wait for.
-            None => self.registry.storage.current().await.map_err(Error::internal)?,
+            None => self.registry.storage.current().await.map_err(unread)?,
         };
         self.registry.wait_for(newest).await?;
         self.look();
