@@ -4,6 +4,8 @@
 use clap::error::ErrorKind;
 use clap::{Args as ClapArgs, ValueEnum};
 
+use crate::api::name::dns_label_faults;
+
 /// What is written out in the files, and what a flag puts in its place.
 const IMAGE: &str = "labring/imagehub:0.1.0";
 const NAMESPACE: &str = "imagehub-system";
@@ -11,8 +13,8 @@ const USER_NAMESPACE: &str = "user-system";
 const REPLICAS: &str = "  replicas: 2\n";
 /// The last of the server's arguments, with what stands before it: more come after it.
 const LAST_ARGUMENT: &str = "            - --advertise-address=$(POD_IP):8443\n";
-/// The longest name of a namespace, and of an image with its tag and its digest, in bytes.
-const LENGTHS: (usize, usize) = (63, 512);
+/// The longest name of an image with its tag and its digest, in bytes.
+const MAX_IMAGE: usize = 512;
 
 macro_rules! files {
     ($folder:literal: $($name:literal),+ $(,)?) => {
@@ -112,40 +114,30 @@ fn render(args: &Args) -> String {
         let quoted = serde_json::Value::from(flag.as_str());
         more.push_str(&format!("            - {quoted}\n"));
     }
-    // Each is put in where nothing that came from outside is yet: what was put in is not looked at again, but for
-    // the names of namespaces, which hold no other's words.
+    // A name that was put in is not looked into again: one namespace's may hold the other's.
+    let between = "\u{1}";
     texts
         .join("---\n")
-        .replace(NAMESPACE, &args.namespace)
+        .replace(NAMESPACE, between)
         .replace(USER_NAMESPACE, &args.user_namespace)
+        .replace(between, &args.namespace)
         .replace(REPLICAS, &format!("  replicas: {}\n", args.replicas))
         .replace(&format!("image: {IMAGE}\n"), &format!("image: {}\n", args.image))
         .replace(LAST_ARGUMENT, &more)
 }
 
 fn namespace(value: &str) -> Result<String, String> {
-    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if (1..=LENGTHS.0).contains(&value.len())
-        && value.chars().all(legal)
-        && !value.starts_with('-')
-        && !value.ends_with('-')
-    {
-        Ok(value.to_owned())
-    } else {
-        Err(format!(
-            "a namespace's name has 1 to {} of a-z, 0-9 and -, and neither begins nor ends with a -",
-            LENGTHS.0
-        ))
-    }
+    let faults = dns_label_faults(value);
+    if faults.is_empty() { Ok(value.to_owned()) } else { Err(faults.join("; ")) }
 }
 
 fn image(value: &str) -> Result<String, String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
     let begins = |c: char| c.is_ascii_alphanumeric();
-    if value.len() <= LENGTHS.1 && value.chars().all(legal) && value.starts_with(begins) && value.ends_with(begins) {
+    if value.len() <= MAX_IMAGE && value.chars().all(legal) && value.starts_with(begins) && value.ends_with(begins) {
         Ok(value.to_owned())
     } else {
-        Err(format!("an image is NAME:TAG or NAME@DIGEST, of at most {} letters, digits and ._-/:@", LENGTHS.1))
+        Err(format!("an image is NAME:TAG or NAME@DIGEST, of at most {} letters, digits and ._-/:@", MAX_IMAGE))
     }
 }
 
@@ -223,6 +215,14 @@ mod tests {
         let namespaced: Vec<&Value> =
             all.iter().map(|o| &o["metadata"]["namespace"]).filter(|n| !n.is_null()).collect();
         assert!(namespaced.iter().all(|n| ["hub", "kube-system"].contains(&n.as_str().unwrap())), "{namespaced:?}");
+    }
+
+    #[test]
+    fn a_namespace_may_be_named_after_the_other() {
+        let all = objects(&rendered(&["--namespace", "x-user-system", "--user-namespace", "imagehub-system"]));
+        assert_eq!(find(&all, "Deployment", "imagehub")["metadata"]["namespace"], "x-user-system");
+        let users = find(&all, "ClusterRoleBinding", "imagehub-default-user");
+        assert_eq!(users["subjects"][0]["name"], "system:serviceaccounts:imagehub-system");
     }
 
     #[test]
