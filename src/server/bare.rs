@@ -6,7 +6,8 @@ use std::path::Path;
 use axum::Router;
 use jiff::Timestamp;
 
-use super::{ServerError, fatal, listen, pki, rotation, write_addresses};
+use super::machine::write_addresses;
+use super::{ServerError, fatal, listen, pki, rotation};
 
 /// Serves `router` with the Kubernetes door's own connections and TLS, and with none of its layers; the
 /// certificates are those of `dir`, where its address is written to as a server's is.
