@@ -10,6 +10,7 @@ pub mod hash;
 mod import;
 mod kubeconfig;
 mod man;
+mod manifests;
 mod openapi;
 mod serve;
 mod user;
@@ -87,6 +88,8 @@ Examples:
         #[arg(value_name = "DIR", default_value = "openapi")]
         dir: PathBuf,
     },
+    /// Print the manifests that run imagehub in a cluster
+    Manifests(manifests::Args),
     /// Print a script that completes imagehub's commands in a shell
     Completions(completions::Args),
     /// Print the manual pages, or write them to a folder
@@ -134,6 +137,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::User { command } => user::run(command),
         Command::Token(args) => user::token(&args),
         Command::Openapi { dir } => openapi::run(&dir),
+        Command::Manifests(args) => manifests::run(&args),
         Command::Completions(args) => {
             completions::run(&args);
             Ok(())

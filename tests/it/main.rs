@@ -13,6 +13,7 @@ mod harness;
 mod history;
 mod kubectl;
 mod layers;
+mod manifests;
 mod operation;
 mod pack;
 mod settings;
