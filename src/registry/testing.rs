@@ -27,12 +27,19 @@ pub(crate) struct Faulty {
     pub(crate) refused: Mutex<Option<Key>>,
     /// Done once, right before a write of this key.
     before: Mutex<HashMap<Key, BoxFuture<'static, ()>>>,
+    /// Done once, right after a write of this key, before anybody hears of it.
+    after: Mutex<HashMap<Key, BoxFuture<'static, ()>>>,
 }
 
 impl Faulty {
     /// Has `doing` done right before the next write of `key`.
     pub(crate) fn before(&self, key: Key, doing: impl Future<Output = ()> + Send + 'static) {
         self.before.lock().insert(key, doing.boxed());
+    }
+
+    /// Has `doing` done right after the next write of `key`, before the writer hears of it.
+    pub(crate) fn after(&self, key: Key, doing: impl Future<Output = ()> + Send + 'static) {
+        self.after.lock().insert(key, doing.boxed());
     }
 }
 
@@ -46,7 +53,12 @@ impl Storage for Faulty {
             if let Some(before) = before {
                 before.await;
             }
-            self.inner.commit(write).await
+            let after = self.after.lock().remove(&write.key);
+            let done = self.inner.commit(write).await;
+            if let Some(after) = after {
+                after.await;
+            }
+            done
         }
         .boxed()
     }
@@ -139,7 +151,7 @@ impl Hub {
     }
 
     async fn start(inner: Arc<Embedded>, clock: Arc<ManualClock>, window: Window) -> Self {
-        let storage = Arc::new(Faulty { inner, refused: Mutex::default(), before: Mutex::default() });
+        let storage = Arc::new(Faulty { inner, refused: Mutex::default(), before: Mutex::default(), after: Mutex::default() });
         let (graph, writer) = Graph::open(&*storage, window).await.unwrap();
         let writer = tokio::spawn(writer.run());
         let registry = Registry::new(storage.clone(), graph, Arc::new(Packs::default()), clock.clone());

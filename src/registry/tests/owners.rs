@@ -93,3 +93,22 @@ async fn a_repository_owned_again_keeps_the_owners_of_other_kinds() {
     let kinds: Vec<_> = read["metadata"]["ownerReferences"].as_array().unwrap().iter().map(|o| &o["kind"]).collect();
     assert_eq!(kinds, ["Node", "Repository"]);
 }
+
+#[tokio::test]
+async fn a_change_of_what_goes_with_its_owner_right_then_is_not_acknowledged() {
+    let hub = Hub::open().await;
+    hub.create(image("o/r:1", json!({}))).await;
+    let key = Key::new(Kind::Image, "o.r.1");
+    let delete = |kind, name: &'static str| {
+        let registry = Arc::clone(&hub.registry);
+        async move {
+            registry.delete(&admin(), kind, name, &DeleteOptions::default()).await.unwrap();
+        }
+    };
+    // Before it is stored its repository goes; and as soon as it is, the garbage collector takes it.
+    hub.storage.before(key.clone(), delete(Kind::Repository, "o.r"));
+    hub.storage.after(key, delete(Kind::Image, "o.r.1"));
+    let changed = hub.try_put(Kind::Image, "o.r.1", |image| image["spec"]["detail"]["docs"] = "new".into()).await;
+    assert_eq!(changed.unwrap_err().code(), 404);
+    assert_eq!(hub.names(&admin(), Kind::Image).await, [""; 0]);
+}
