@@ -1,5 +1,6 @@
 //! Time, injected: no code but the start-up in `server` picks the system's clock.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 /// Where the time comes from.
-pub trait Clock: Send + Sync + 'static {
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The time now, UTC.
     fn now(&self) -> Timestamp;
 

@@ -17,7 +17,7 @@ use futures::FutureExt as _;
 use http::Request;
 use http_body_util::BodyExt as _;
 use imagehub::api::{FieldSelector, Kind, LabelSelector, Object, Spec};
-use imagehub::auth::{Authenticator, Caller};
+use imagehub::auth::{Authenticator, Authorizer, Caller, Peer};
 use imagehub::clock::ManualClock;
 use imagehub::datapack::{Packs, resolve};
 use imagehub::graph::{Graph, Record, Window};
@@ -80,7 +80,7 @@ fn request(method: &str, path: &str, body: impl Into<Body>) -> Request<Body> {
     let request = Request::builder().method(method).uri(format!("{GROUP}/{path}"));
     let media = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
     let request = request.header("accept", "application/json").header("content-type", media);
-    request.extension(admin()).body(body.into()).expect("a request")
+    request.extension(Arc::new(Peer::known(admin()))).body(body.into()).expect("a request")
 }
 
 impl World {
@@ -96,7 +96,9 @@ impl World {
         let (_, ready) = tokio::sync::watch::channel(true);
         let router = kube_api::router(App {
             registry: Arc::clone(&registry),
-            authenticator: Authenticator::default(),
+            authenticator: Authenticator::local(None, None, registry.clock().clone()),
+            authorizer: Authorizer::Rules,
+            relay: None,
             ready,
             stop: CancellationToken::new(),
         });

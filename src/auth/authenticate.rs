@@ -1,13 +1,16 @@
 //! From a request's credentials to who asks.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use std::sync::Arc;
-
 use super::caller::{ANONYMOUS, UNAUTHENTICATED};
+use super::certificate::{Authorities, Found, Peer, Trust};
+use super::cluster::Cluster;
 use super::users::Tokens;
 use super::{Caller, users};
+use crate::clock::SharedClock;
 use crate::error::Error;
 
 /// What begins the names of kube's impersonation headers.
@@ -16,45 +19,92 @@ const IMPERSONATE: &str = "impersonate-";
 const IMPERSONATED_GROUPS: usize = 64;
 
 /// Who may be who.
-#[derive(Debug, Clone, Default)]
-pub struct Authenticator {
-    tokens: Option<Arc<Tokens>>,
+#[derive(Debug, Clone)]
+pub struct Authenticator(Who);
+
+#[derive(Debug, Clone)]
+enum Who {
+    /// The users of a server on one machine.
+    Local { tokens: Option<Arc<Tokens>>, trust: Arc<Trust>, clock: SharedClock },
+    /// Those of a cluster.
+    Cluster(Arc<Cluster>),
 }
 
 impl Authenticator {
-    /// One that knows the local users' tokens.
+    /// One that knows the local users' tokens, and believes the client certificates of `authorities`.
     #[must_use]
-    pub fn new(tokens: Arc<Tokens>) -> Self {
-        Self { tokens: Some(tokens) }
+    pub fn local(tokens: Option<Arc<Tokens>>, authorities: Option<Authorities>, clock: SharedClock) -> Self {
+        Self(Who::Local { tokens, trust: Arc::new(Trust { clients: authorities, ..Trust::default() }), clock })
     }
 
-    /// Who makes a request that came over a connection whose client certificate is that of `certificate`.
+    /// One that knows whom the cluster knows.
+    #[must_use]
+    pub fn cluster(cluster: Arc<Cluster>) -> Self {
+        Self(Who::Cluster(cluster))
+    }
+
+    /// Who makes a request that came over a connection at whose beginning `peer` was shown.
     ///
     /// # Errors
     /// [`Error::Unauthorized`] for credentials that are no good; [`Error::Forbidden`] for a caller that may
     /// not act as another. Neither is ever ignored: the request would be answered as somebody else's.
-    pub fn authenticate(&self, certificate: Option<&Caller>, headers: &HeaderMap) -> Result<Caller, Error> {
-        let caller = match certificate {
-            Some(caller) => caller.clone(),
-            None if headers.contains_key(AUTHORIZATION) => {
-                let bad = || Error::Unauthorized("Unauthorized".to_owned());
-                let token = bearer(headers).ok_or_else(bad)?;
-                self.tokens.as_ref().and_then(|tokens| tokens.caller(token)).ok_or_else(bad)?
+    /// [`Error::Unavailable`] where the cluster can't be asked.
+    pub async fn authenticate(&self, peer: Option<&Peer>, headers: &HeaderMap) -> Result<Caller, Error> {
+        // What is no bearer token is as good as an empty one.
+        let token = headers.contains_key(AUTHORIZATION).then(|| bearer(headers).unwrap_or_default());
+        let caller = match &self.0 {
+            Who::Local { tokens, trust, clock } => {
+                let named = |user: &str, groups: Vec<String>| Caller::authenticated(user, groups);
+                let found = peer.map(|peer| peer.judge(trust, clock.now(), named));
+                match (found, token) {
+                    (Some(Found { caller: Some(caller), .. }), _) => caller,
+                    (_, Some(token)) => {
+                        let bad = || Error::Unauthorized("Unauthorized".to_owned());
+                        tokens.as_ref().and_then(|tokens| tokens.caller(token)).ok_or_else(bad)?
+                    }
+                    (Some(Found { why, .. }), None) => return Err(not_believed(&why)),
+                    (None, None) => Caller::anonymous(),
+                }
             }
-            None => Caller::anonymous(),
+            Who::Cluster(cluster) => Box::pin(cluster.authenticate(peer, token, headers)).await?,
         };
-        impersonate(caller, headers)
+        let Some(who) = impersonated(headers)? else { return Ok(caller) };
+        let as_other = match &self.0 {
+            Who::Cluster(cluster) => Box::pin(cluster.impersonate(&caller, &who)).await?,
+            Who::Local { .. } if !caller.is_administrator() => {
+                return Err(may_not_impersonate(&caller, "users", &who.user, ""));
+            }
+            Who::Local { .. } if who.is_anonymous() => Caller::anonymous(),
+            Who::Local { .. } => Caller::authenticated(&who.user, who.groups),
+        };
+        Ok(as_other.ends_with(&caller))
+    }
+
+    /// The caller with all that it may see.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the cluster can't be asked: less is never shown instead.
+    pub async fn with_sight(&self, caller: Caller) -> Result<Caller, Error> {
+        match &self.0 {
+            Who::Local { .. } => Ok(caller),
+            Who::Cluster(cluster) => Box::pin(cluster.with_sight(caller)).await,
+        }
     }
 
     /// Ends what was begun with tokens that are taken back, for ever: requests look by themselves, open
     /// watches can't.
     pub async fn watch_tokens(&self) {
-        let Some(tokens) = &self.tokens else { return std::future::pending().await };
+        let Who::Local { tokens: Some(tokens), .. } = &self.0 else { return std::future::pending().await };
         loop {
             tokio::time::sleep(users::LOOK_EVERY).await;
             tokens.refresh();
         }
     }
+}
+
+/// A client certificate is of nobody: a sentence for its owner.
+pub(super) fn not_believed(why: &str) -> Error {
+    Error::Unauthorized(format!("Unauthorized: the client certificate is not believed: {why}"))
 }
 
 /// The one bearer token (RFC 6750) of a request.
@@ -65,9 +115,22 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn impersonate(caller: Caller, headers: &HeaderMap) -> Result<Caller, Error> {
+/// Whom a request's headers ask to act as.
+#[derive(Debug)]
+pub(super) struct Impersonated {
+    pub(super) user: String,
+    pub(super) groups: Vec<String>,
+}
+
+impl Impersonated {
+    fn is_anonymous(&self) -> bool {
+        self.user == ANONYMOUS || self.groups.iter().any(|group| group == UNAUTHENTICATED)
+    }
+}
+
+fn impersonated(headers: &HeaderMap) -> Result<Option<Impersonated>, Error> {
     if !headers.keys().any(|name| name.as_str().starts_with(IMPERSONATE)) {
-        return Ok(caller);
+        return Ok(None);
     }
     let text = |name: &str| {
         let values = headers.get_all(name).into_iter();
@@ -88,25 +151,27 @@ fn impersonate(caller: Caller, headers: &HeaderMap) -> Result<Caller, Error> {
     if groups.len() > IMPERSONATED_GROUPS {
         return Err(Error::BadRequest(format!("at most {IMPERSONATED_GROUPS} Impersonate-Group headers are taken")));
     }
-    if !caller.is_administrator() {
-        return Err(Error::Forbidden {
-            kind: None,
-            name: user.clone(),
-            message: format!(
-                "users {user:?} is forbidden: User {:?} cannot impersonate resource \"users\" in API group \"\" at the \
-                 cluster scope",
-                caller.user()
-            ),
-        });
+    Ok(Some(Impersonated { user, groups }))
+}
+
+/// Kube's words for a caller that may not act as `name`.
+pub(super) fn may_not_impersonate(caller: &Caller, resource: &str, name: &str, reason: &str) -> Error {
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    Error::Forbidden {
+        kind: None,
+        name: name.to_owned(),
+        message: format!(
+            "{resource} {name:?} is forbidden: User {:?} cannot impersonate resource {resource:?} in API group \"\" at \
+             the cluster scope{why}",
+            caller.user()
+        ),
     }
-    if user == ANONYMOUS || groups.iter().any(|group| group == UNAUTHENTICATED) {
-        return Ok(Caller::anonymous().ends_with(&caller));
-    }
-    Ok(Caller::authenticated(&user, groups).ends_with(&caller))
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -114,7 +179,10 @@ mod tests {
     }
 
     fn authenticate(certificate: Option<&Caller>, headers: &HeaderMap) -> Result<Caller, Error> {
-        Authenticator::default().authenticate(certificate, headers)
+        let clock = crate::clock::ManualClock::at(jiff::Timestamp::UNIX_EPOCH);
+        let peer = certificate.cloned().map(Peer::known);
+        let authenticator = Authenticator::local(None, None, clock);
+        authenticator.authenticate(peer.as_ref(), headers).now_or_never().expect("nobody is asked")
     }
 
     fn administrator() -> Caller {

@@ -106,6 +106,7 @@ pub fn authorize(
             }
             _ => Ok(()),
         },
+        (Kind::Image | Kind::Repository, _) if caller.is_publisher() => Ok(()),
         (Kind::Organization, Verb::Create) if creators == OrganizationCreators::Administrators => {
             refuse("only administrators make organizations here")
         }
@@ -142,7 +143,8 @@ fn organization(record: &Record) -> &str {
     image.or(repository).or(record.organization().map(|organization| &*organization.name)).unwrap_or_default()
 }
 
-fn forbidden(caller: &Caller, attributes: &Attributes<'_>, why: &str) -> Error {
+/// RBAC's words for a caller that may not, with the reason why.
+pub(super) fn forbidden(caller: &Caller, attributes: &Attributes<'_>, why: &str) -> Error {
     let Attributes { verb, kind, subresource, name, .. } = *attributes;
     let plural = kind.plural();
     let resource = if subresource.is_empty() { plural.to_owned() } else { format!("{plural}/{subresource}") };

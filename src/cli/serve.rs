@@ -8,7 +8,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::auth::OrganizationCreators;
 use crate::datapack;
-use crate::server::{self, Config, Ready, log};
+use crate::server::{self, Config, Files, Home, Machine, Ready, log};
 
 /// The flags of `serve`.
 #[derive(Debug, ClapArgs)]
@@ -93,10 +93,9 @@ pub(super) fn run(args: Args) -> Result<(), String> {
         tracing::info!(file = %file.display(), "settings are read from a file");
     }
     let config = Config {
-        data_dir: args.data_dir,
+        home: Home::Machine(Machine { data_dir: args.data_dir, demo: args.demo }),
         kube_listen: args.kube_listen,
         http_listen: args.http_listen,
-        demo: args.demo,
         create_organizations: match args.create_organizations {
             Creators::SignedIn => OrganizationCreators::SignedIn,
             Creators::Admin => OrganizationCreators::Administrators,
@@ -113,15 +112,31 @@ pub(super) fn run(args: Args) -> Result<(), String> {
 
 fn banner(ready: &Ready) -> String {
     let counts: Vec<String> = ready.counts.iter().map(|(kind, count)| format!("{count} {}", kind.plural())).collect();
-    let kubeconfig = shell_quoted(&ready.kubeconfig.display().to_string());
-    let ca = shell_quoted(&ready.data_dir.join("pki/ca.crt").display().to_string());
-    format!(
+    let mut text = format!(
         "
 imagehub {version}, ready in {took:.0?}: {counts}
 
   Kubernetes API  https://{kube}
   gateway         http://{http}  (health, metrics)
+",
+        version = env!("CARGO_PKG_VERSION"),
+        took = ready.took,
+        counts = counts.join(", "),
+        kube = server::reachable(ready.kube),
+        http = server::reachable(ready.http),
+    );
+    if let Some(files) = &ready.files {
+        text += &first_steps(ready, files);
+    }
+    text
+}
 
+/// What a person at a terminal does next.
+fn first_steps(ready: &Ready, files: &Files) -> String {
+    let kubeconfig = shell_quoted(&files.kubeconfig.display().to_string());
+    let ca = shell_quoted(&files.data_dir.join("pki/ca.crt").display().to_string());
+    format!(
+        "
   export KUBECONFIG={kubeconfig}
 
 Try:
@@ -131,12 +146,8 @@ Try:
 
 Ctrl-C stops it; the data stays in {data}
 ",
-        version = env!("CARGO_PKG_VERSION"),
-        took = ready.took,
-        counts = counts.join(", "),
         kube = server::reachable(ready.kube),
-        http = server::reachable(ready.http),
-        data = ready.data_dir.display(),
+        data = files.data_dir.display(),
     )
 }
 

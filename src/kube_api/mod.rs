@@ -5,6 +5,7 @@ pub mod discovery;
 mod negotiate;
 pub mod openapi;
 mod params;
+mod relay;
 mod resource;
 mod respond;
 mod router;
@@ -17,6 +18,7 @@ mod websocket;
 mod tests;
 
 pub use body::BODY_LIMIT;
+pub use relay::{Relay, Term, Turn};
 pub use resource::Labels;
 pub use router::{App, router};
 pub use transfer::{BACKUP, EXPORT, REVISION};

@@ -1,5 +1,7 @@
 //! The verbs on resources, as HTTP methods on paths.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
@@ -13,7 +15,7 @@ use super::params::{Include, PATCH_OPTIONS, Params};
 use super::router::App;
 use super::{body, respond, transfer, watch, websocket};
 use crate::api::{GROUP, Kind};
-use crate::auth::{Caller, Verb};
+use crate::auth::{Attributes, Caller, Verb};
 use crate::error::Error;
 use crate::registry::{Deleted, FINALIZER_FOREGROUND, FINALIZER_ORPHAN, NamedBySpec, RESTORE, WatchStart};
 
@@ -119,6 +121,18 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// The object that is asked about, as kube's authorizers have it: also that of a selector by name.
+    fn named(&self) -> Cow<'_, str> {
+        match &self.target.name {
+            Some(name) => Cow::Borrowed(name),
+            None if matches!(self.verb, Verb::List | Verb::Watch | Verb::DeleteCollection) => {
+                let selector = self.params.field_selector().unwrap_or_default();
+                Cow::Owned(selector.exact_name().unwrap_or_default().to_owned())
+            }
+            None => Cow::Borrowed(""),
+        }
+    }
+
     async fn answer(mut self, body: Body) -> Result<Response, Error> {
         let registry = &self.app.registry;
         let kind = self.target.kind;
@@ -131,6 +145,9 @@ impl Call<'_> {
             false => "",
         };
         // Before the body is read: who may not write doesn't get to send one.
+        let named = self.named();
+        let attributes = Attributes { subresource, ..Attributes::new(self.verb, kind, &named) };
+        self.app.authorizer.authorize(&self.caller, &attributes).await?;
         registry.authorize(&self.caller, self.verb, kind, subresource, name)?;
         let accepted = negotiate(&self.parts.headers)?;
         let now = registry.clock().now();

@@ -9,10 +9,11 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use super::discovery::{self, DiscoveryForm};
+use super::relay::{Relay, Turn};
 use super::resource::{self, Target};
 use super::{openapi, respond, transfer};
 use crate::api::{GROUP, Kind, VERSION};
-use crate::auth::{Authenticator, Caller};
+use crate::auth::{Authenticator, Authorizer, Caller, Peer};
 use crate::error::Error;
 use crate::registry::Registry;
 
@@ -23,14 +24,18 @@ pub struct App {
     pub registry: Arc<Registry>,
     /// Who may be who.
     pub authenticator: Authenticator,
+    /// Who may do what, beside the manager rules.
+    pub authorizer: Authorizer,
+    /// Who answers what is asked about resources, where there are several servers; `None`: this one.
+    pub relay: Option<Arc<dyn Relay>>,
     /// Whether the server is ready to be sent requests.
     pub ready: tokio::sync::watch::Receiver<bool>,
     /// Cancelled when the server stops: watches end then.
     pub stop: CancellationToken,
 }
 
-/// The Kubernetes door. Who asks is the [`Caller`] among a request's extensions that its client certificate
-/// stands for, if it has one; without, it is whoever the headers say, or nobody.
+/// The Kubernetes door. Who asks is whose certificate is the [`Peer`] (in an `Arc`) among a request's extensions, if
+/// it has one; without, it is whoever the headers say, or nobody.
 pub fn router(app: App) -> Router {
     Router::new().fallback(serve).with_state(app)
 }
@@ -59,10 +64,21 @@ async fn answer(
     request: Request,
 ) -> Result<Response, Error> {
     let query = query.map_err(|e| Error::BadRequest(format!("the query can't be read: {}", e.body_text())))?;
-    let caller = app.authenticator.authenticate(request.extensions().get::<Caller>(), request.headers())?;
+    let peer = request.extensions().get::<Arc<Peer>>().map(|peer| &**peer);
+    let caller = app.authenticator.authenticate(peer, request.headers()).await?;
     if let Some(target) = target(path)? {
-        return Ok(resource::serve(app, caller, target, query, request).await);
+        return match &app.relay {
+            None => here(app, caller, target, query, request).await,
+            Some(relay) => match relay.turn(&caller, request).await? {
+                Turn::Elsewhere(response) => Ok(response),
+                Turn::Here(request, term) => {
+                    let answer = here(app, caller, target, query, request).await;
+                    term.holds().and(answer)
+                }
+            },
+        };
     }
+    app.authorizer.authorize_path(&caller, request.method(), path).await?;
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(if path == transfer::BACKUP || is_document(path) {
             let message = "the server does not allow this method on the requested resource".to_owned();
@@ -75,6 +91,18 @@ async fn answer(
         return transfer::backup(app, &caller).await;
     }
     document(app, path, request.headers())
+}
+
+/// Answers what is asked about a resource.
+async fn here(
+    app: &App,
+    caller: Caller,
+    target: Target,
+    query: Vec<(String, String)>,
+    request: Request,
+) -> Result<Response, Error> {
+    let caller = app.authenticator.with_sight(caller).await?;
+    Ok(resource::serve(app, caller, target, query, request).await)
 }
 
 /// What a path names, if it is of a resource.

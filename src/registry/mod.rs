@@ -30,7 +30,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::{FieldValidation, Kind};
-use crate::auth::{Attributes, Caller, OrganizationCreators, Verb, authorize};
+use crate::auth::{Attributes, Authorizer, Caller, OrganizationCreators, Verb, authorize};
 use crate::clock::SharedClock;
 use crate::datapack::Packs;
 use crate::error::Error;
@@ -93,6 +93,7 @@ pub struct Registry {
     packs: Arc<Packs>,
     clock: SharedClock,
     organization_creators: OrganizationCreators,
+    authorizer: Authorizer,
     /// Held while an object that claims a `spec.name` is made, so that two in this process don't both find it free.
     claims: Vec<tokio::sync::Mutex<()>>,
     known: known::KnownSpecs,
@@ -115,6 +116,7 @@ impl Registry {
             packs,
             clock,
             organization_creators: OrganizationCreators::default(),
+            authorizer: Authorizer::default(),
             claims,
             known: known::KnownSpecs::default(),
         }
@@ -146,6 +148,14 @@ impl Registry {
     #[must_use]
     pub fn with_organization_creators(mut self, creators: OrganizationCreators) -> Self {
         self.organization_creators = creators;
+        self
+    }
+
+    /// Says who decides, beside the manager rules, who may make what a write makes on the way. What is asked for
+    /// itself is decided at the doors.
+    #[must_use]
+    pub fn with_authorizer(mut self, authorizer: Authorizer) -> Self {
+        self.authorizer = authorizer;
         self
     }
 

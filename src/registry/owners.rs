@@ -10,7 +10,7 @@ use super::create::check;
 use super::derive::owner_name;
 use super::{Registry, WriteOptions};
 use crate::api::{Kind, Object, OrganizationSpec, RepositoryName, RepositorySpec, Spec};
-use crate::auth::Caller;
+use crate::auth::{Attributes, Caller, Verb};
 use crate::error::Error;
 use crate::graph::{Record, Sight, Visible};
 
@@ -20,6 +20,10 @@ impl Registry {
     pub(super) async fn ensure_owners(&self, caller: &Caller, spec: &Spec, dry_run: bool) -> Result<(), Error> {
         let everything = self.reader_for(Sight::Everything).visible;
         let missing = self.missing_owners(caller, &everything, spec)?;
+        if missing.iter().any(|object| object.spec.kind() == Kind::Organization) {
+            let attributes = Attributes::new(Verb::Create, Kind::Organization, "");
+            self.authorizer.authorize(caller, &attributes).await?;
+        }
         if dry_run {
             return Ok(());
         }

@@ -6,7 +6,8 @@ use std::path::Path;
 use axum::Router;
 use jiff::Timestamp;
 
-use super::{ServerError, fatal, listen, pki, rotation, write_addresses};
+use super::machine::write_addresses;
+use super::{ServerError, fatal, listen, pki, rotation};
 
 /// Serves `router` with the Kubernetes door's own connections and TLS, and with none of its layers; the
 /// certificates are those of `dir`, where its address is written to as a server's is.
@@ -19,7 +20,7 @@ pub async fn serve_bare(dir: &Path, address: SocketAddr, router: Router) -> Resu
     let at = listener.local_addr().map_err(fatal)?;
     let pki = pki::prepare(dir, at, Timestamp::now()).map_err(fatal)?;
     let certificates = rotation::Certificates::new(&pki).map_err(fatal)?;
-    let tls = rotation::tls(&pki, certificates).map_err(fatal)?;
+    let tls = rotation::tls(certificates);
     write_addresses(dir, at, at)?;
     listen::Door { listener, tls: Some(tls), router }.serve(listen::Stop::default()).await;
     Ok(())

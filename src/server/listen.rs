@@ -22,9 +22,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use super::pki;
 use super::stall::Hurried;
-use crate::auth::Caller;
+use crate::auth::Peer;
 
 /// The most connections of one listener. The next one waits in the system's queue until one ends.
 pub const CONNECTIONS: usize = 32_768;
@@ -141,20 +140,15 @@ async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Ro
         Ok(Err(error)) => return debug!(%error, "a TLS handshake failed"),
         Err(_) => return debug!("a TLS handshake took too long"),
     };
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let caller = match certificate.map(pki::caller_of) {
-        None => None,
-        Some(Some(caller)) => Some(caller),
-        Some(None) => return debug!("a client certificate names nobody"),
-    };
-    serve(stream, router, caller, drain).await;
+    let peer = stream.get_ref().1.peer_certificates().map(|chain| Arc::new(Peer::new(chain)));
+    serve(stream, router, peer, drain).await;
 }
 
-/// Serves a connection; `caller` is whom its client certificate stands for, if it has one.
+/// Serves a connection; `peer` is what its client has shown, if anything.
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
-    caller: Option<Caller>,
+    peer: Option<Arc<Peer>>,
     drain: CancellationToken,
 ) {
     let mut builder = Builder::new(TokioExecutor::new());
@@ -174,8 +168,8 @@ async fn serve(
     let service = service_fn(move |request: http::Request<Incoming>| {
         seen.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
-        if let Some(caller) = &caller {
-            request.extensions_mut().insert(caller.clone());
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(Arc::clone(peer));
         }
         router.clone().oneshot(request)
     });

@@ -5,40 +5,40 @@
 //! connections, watches end, GOAWAY; what is under way finishes; the storage closes.
 
 mod bare;
+mod critical;
 mod demo;
 mod gateway;
 mod layers;
 mod listen;
 pub mod log;
+mod machine;
 mod metrics;
 mod pki;
 mod rotation;
 mod stall;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::Kind;
-use crate::auth::users::Tokens;
-use crate::auth::{Authenticator, Caller, OrganizationCreators};
+use crate::auth::{Authenticator, Authorizer, Caller, OrganizationCreators};
 use crate::clock::{SharedClock, SystemClock};
 use crate::controller;
 use crate::datapack::Packs;
-use crate::graph::{Graph, GraphError, Window};
+use crate::graph::{Graph, Window};
 use crate::kube_api;
 use crate::registry::Registry;
-use crate::storage::Storage as _;
-use crate::storage::embedded::{Embedded, Options};
+use crate::storage::Storage;
+use critical::Critical;
 
 pub use bare::serve_bare;
+pub use machine::{Files, Machine};
 pub use pki::{PkiError, reachable, token_kubeconfig};
 
 /// How long requests that are under way may take to finish when the server stops.
@@ -47,18 +47,23 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(20);
 /// How a server is to run.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the data is.
-    pub data_dir: PathBuf,
+    /// Where its data is, and whom it knows.
+    pub home: Home,
     /// Where the Kubernetes API listens, with TLS.
     pub kube_listen: SocketAddr,
     /// Where the gateway listens, without.
     pub http_listen: SocketAddr,
-    /// Whether the sample catalogue is loaded into an empty store.
-    pub demo: bool,
     /// Who may make an organization.
     pub create_organizations: OrganizationCreators,
     /// What the cache of packs holds at most, in bytes.
     pub pack_cache_bytes: u64,
+}
+
+/// Where a server lives.
+#[derive(Debug, Clone)]
+pub enum Home {
+    /// On one machine.
+    Machine(Machine),
 }
 
 /// What a server that became ready tells the person who started it.
@@ -72,10 +77,18 @@ pub struct Ready {
     pub kube: SocketAddr,
     /// Where the gateway listens.
     pub http: SocketAddr,
-    /// The administrator's kubeconfig, an absolute path.
-    pub kubeconfig: PathBuf,
-    /// The data directory, an absolute path.
-    pub data_dir: PathBuf,
+    /// Its files, where it lives on one machine.
+    pub files: Option<Files>,
+}
+
+/// What a home gives a server.
+struct Opened {
+    storage: Arc<dyn Storage>,
+    certificates: Arc<rotation::Certificates>,
+    authenticator: Authenticator,
+    authorizer: Authorizer,
+    /// Ends the storage in order; it may block for a moment.
+    close: Box<dyn FnOnce() + Send>,
 }
 
 /// Why a server could not start, or ended by itself: a sentence for the person who started it.
@@ -130,13 +143,9 @@ impl Signals {
 /// A server that is ready: the tasks that it can't be without, and what ends them.
 struct Running {
     ready: Ready,
-    storage: Arc<Embedded>,
-    writer: JoinHandle<GraphError>,
-    controllers: JoinHandle<()>,
-    kube: JoinHandle<()>,
-    gateway: JoinHandle<()>,
-    tokens: JoinHandle<()>,
-    rotation: JoinHandle<()>,
+    storage: Arc<dyn Storage>,
+    close: Box<dyn FnOnce() + Send>,
+    tasks: Critical,
     is_ready: watch::Sender<bool>,
     ending: CancellationToken,
     stop: listen::Stop,
@@ -150,53 +159,48 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     let (http_at, kube_at) = (http.local_addr().map_err(fatal)?, kube.local_addr().map_err(fatal)?);
     warn_of_open_gateway(http_at);
 
+    let mut tasks = Critical::default();
     let stop = listen::Stop::default();
     let (is_ready, ready_seen) = watch::channel(false);
     let (measured, metrics_seen) = watch::channel(None);
     let requests = metrics::RequestMetrics::default();
     let gateway = gateway::router(gateway::Gateway { ready: ready_seen.clone(), metrics: metrics_seen });
     let gateway = layers::around(gateway, "gateway", requests.clone());
-    let gateway = tokio::spawn(listen::Door { listener: http, tls: None, router: gateway }.serve(stop.clone()));
+    tasks.spawn("the gateway", listen::Door { listener: http, tls: None, router: gateway }.serve(stop.clone()));
 
-    let (dir, for_storage) = (config.data_dir.clone(), Arc::clone(&clock));
-    let opening = tokio::task::spawn_blocking(move || Embedded::open(&dir, Options::default(), for_storage));
-    let storage = opening.await.map_err(fatal)?.map_err(fatal)?;
-    // The lock on the data is ours: now its other files may be touched.
-    let pki = pki::prepare(&config.data_dir, kube_at, clock.now()).map_err(fatal)?;
-    let certificates = rotation::Certificates::new(&pki).map_err(fatal)?;
-    let tls = rotation::tls(&pki, Arc::clone(&certificates)).map_err(fatal)?;
-    let rotation = tokio::spawn({
-        let (dir, clock) = (config.data_dir.clone(), Arc::clone(&clock));
-        async move { rotation::keep_fresh(&dir, kube_at, clock, certificates).await }
-    });
-
-    let (graph, mut writer) = Graph::open(&*storage, Window::default()).await.map_err(fatal)?;
+    let Home::Machine(machine) = &config.home;
+    let opened = machine.open(kube_at, &clock, &mut tasks).await?;
+    let (graph, mut writer) = Graph::open(&*opened.storage, Window::default()).await.map_err(fatal)?;
     writer.resume_at(clock.now().as_millisecond());
-    let writer = tokio::spawn(writer.run());
+    tasks.spawn_with_reason("the graph's writer", async { format!("the graph can't go on: {}", writer.run().await) });
     let packs = Arc::new(Packs::new(config.pack_cache_bytes));
-    let registry = Registry::new(storage.clone(), graph, packs, clock);
-    let registry = Arc::new(registry.with_organization_creators(config.create_organizations));
+    let registry = Registry::new(Arc::clone(&opened.storage), graph, packs, clock)
+        .with_organization_creators(config.create_organizations)
+        .with_authorizer(opened.authorizer.clone());
+    let registry = Arc::new(registry);
     measured.send_replace(Some(Arc::new(metrics::all(&registry, &requests))));
 
     let ending = CancellationToken::new();
-    let authenticator = Authenticator::new(Arc::new(Tokens::new(&config.data_dir)));
-    let tokens = tokio::spawn({
-        let authenticator = authenticator.clone();
-        async move { authenticator.watch_tokens().await }
-    });
-    let app = kube_api::App { registry: Arc::clone(&registry), authenticator, ready: ready_seen, stop: ending.clone() };
+    let app = kube_api::App {
+        registry: Arc::clone(&registry),
+        authenticator: opened.authenticator,
+        authorizer: opened.authorizer,
+        relay: None,
+        ready: ready_seen,
+        stop: ending.clone(),
+    };
     let router = layers::around(kube_api::router(app), "kube", requests);
-    let kube = tokio::spawn(listen::Door { listener: kube, tls: Some(tls), router }.serve(stop.clone()));
-    let controllers = tokio::spawn(controller::run(Arc::clone(&registry)));
-    if config.demo {
+    let tls = rotation::tls(opened.certificates);
+    tasks.spawn("the Kubernetes door", listen::Door { listener: kube, tls: Some(tls), router }.serve(stop.clone()));
+    tasks.spawn("the controllers", controller::run(Arc::clone(&registry)));
+    if machine.demo {
         let admin = Caller::authenticated("admin", [crate::auth::MASTERS.to_owned()]);
         let loaded = demo::load(&registry, &admin).await;
         let loaded = loaded.map_err(|error| fatal(format_args!("the sample catalogue can't be loaded: {error}")))?;
         info!(objects = loaded, "sample catalogue");
     }
 
-    let data_dir = std::path::absolute(&config.data_dir).map_err(fatal)?;
-    write_addresses(&config.data_dir, kube_at, http_at)?;
+    let files = Some(machine.announce(kube_at, http_at)?);
     is_ready.send_replace(true);
     let visible = registry.reader(&Caller::system()).visible;
     let ready = Ready {
@@ -204,11 +208,10 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
         counts: Kind::ALL.map(|kind| (kind, visible.stored(kind))),
         kube: kube_at,
         http: http_at,
-        kubeconfig: data_dir.join("kubeconfig"),
-        data_dir,
+        files,
     };
     info!(kube = %kube_at, http = %http_at, revision = %visible.revision(), took = ?ready.took, "ready");
-    Ok(Running { ready, storage, writer, controllers, kube, gateway, tokens, rotation, is_ready, ending, stop })
+    Ok(Running { ready, storage: opened.storage, close: opened.close, tasks, is_ready, ending, stop })
 }
 
 impl Running {
@@ -217,15 +220,7 @@ impl Running {
         let ended = tokio::select! {
             () = signals.told() => None,
             reason = self.storage.stopped() => Some(format!("the storage has stopped: {reason}")),
-            end = &mut self.writer => Some(match end {
-                Ok(error) => format!("the graph can't go on: {error}"),
-                Err(error) => format!("the graph's writer died: {error}"),
-            }),
-            end = &mut self.controllers => Some(died("the controllers", end)),
-            end = &mut self.kube => Some(died("the Kubernetes door", end)),
-            end = &mut self.gateway => Some(died("the gateway", end)),
-            end = &mut self.rotation => Some(died("the rotation of certificates", end)),
-            end = &mut self.tokens => Some(died("the look at the tokens", end)),
+            reason = self.tasks.ended() => Some(reason),
         };
         self.is_ready.send_replace(false);
         if let Some(reason) = ended {
@@ -241,30 +236,12 @@ impl Running {
             () = tokio::time::sleep(DRAIN_TIME) => warn!("some requests did not finish within {DRAIN_TIME:?}"),
             () = signals.told() => warn!("told to stop again: not waiting any longer"),
         }
-        self.tokens.abort();
-        self.rotation.abort();
-        self.controllers.abort();
-        self.writer.abort();
-        let storage = self.storage;
-        tokio::task::spawn_blocking(move || storage.close()).await.map_err(fatal)?;
+        self.tasks.abort();
+        drop(self.storage);
+        tokio::task::spawn_blocking(self.close).await.map_err(fatal)?;
         info!("stopped");
         Ok(())
     }
-}
-
-fn died(what: &str, end: Result<(), tokio::task::JoinError>) -> String {
-    match end {
-        Ok(()) => format!("{what} ended"),
-        Err(error) => format!("{what} died: {error}"),
-    }
-}
-
-/// For scripts: where a server that was given port 0 listens, and which process it is.
-fn write_addresses(dir: &Path, kube: SocketAddr, http: SocketAddr) -> Result<(), ServerError> {
-    let text = serde_json::json!({
-        "kube": kube.to_string(), "http": http.to_string(), "pid": std::process::id(),
-    });
-    pki::write(&dir.join("addresses.json"), text.to_string().as_bytes()).map_err(fatal)
 }
 
 fn warn_of_open_gateway(address: SocketAddr) {

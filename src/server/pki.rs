@@ -20,7 +20,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
 
-use crate::auth::{Caller, MASTERS};
+use crate::auth::MASTERS;
 
 /// How long the CA is good for.
 const CA_LIFE: Duration = Duration::from_hours(87600);
@@ -128,17 +128,6 @@ pub fn prepare(dir: &Path, address: SocketAddr, now: Timestamp) -> Result<Pki, P
         certificate: der(&server, "server.crt")?,
         key: PrivateKeyDer::from_pem_slice(server.key.as_bytes()).map_err(|e| bad(&folder.join("server.key"), &e))?,
     })
-}
-
-/// Who the subject of a client certificate is: its common name, a member of the groups that its
-/// organizations name, as kube has it. The certificate has been verified.
-#[must_use]
-pub fn caller_of(certificate: &CertificateDer<'_>) -> Option<Caller> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    let subject = parsed.subject();
-    let user = subject.iter_common_name().next()?.as_str().ok()?;
-    let groups = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned);
-    (!user.is_empty()).then(|| Caller::authenticated(user, groups))
 }
 
 fn ca_params(now: Timestamp) -> CertificateParams {
@@ -317,7 +306,11 @@ fn kubeconfig_for(name: &str, user: &str, address: &str, ca: &str) -> String {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use futures::FutureExt as _;
+
     use super::*;
+    use crate::auth::{Authenticator, Authorities, Peer};
+    use crate::clock::ManualClock;
 
     const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8443);
 
@@ -380,9 +373,12 @@ mod tests {
     #[test]
     fn the_administrators_certificate_says_who_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        prepare(dir.path(), ADDRESS, at(1_800_000_000)).unwrap();
+        let made = prepare(dir.path(), ADDRESS, at(1_800_000_000)).unwrap();
         let pem = fs::read(dir.path().join("pki/admin.crt")).unwrap();
-        let caller = caller_of(&CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+        let peer = Peer::new(&[CertificateDer::from_pem_slice(&pem).unwrap()]);
+        let authorities = Authorities::new([made.ca]).unwrap();
+        let authenticator = Authenticator::local(None, Some(authorities), ManualClock::at(at(1_800_000_000)));
+        let caller = authenticator.authenticate(Some(&peer), &http::HeaderMap::new()).now_or_never().unwrap().unwrap();
         assert_eq!((caller.user(), caller.is_administrator()), ("admin", true));
     }
 

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
+use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
 use tracing::{error, info};
 
 use super::pki::{self, Pki};
+use crate::auth::AskForCertificate;
 use crate::clock::SharedClock;
 
 /// How often the certificates are looked at.
@@ -62,22 +63,13 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-/// The TLS settings of a server that serves with `certificates` and trusts the CA of `pki`: client
-/// certificates are asked for, never required. When the CA's certificate is made anew it keeps its key, so
-/// that what it signed goes on being trusted.
-///
-/// # Errors
-/// The CA's certificate can't be used.
-pub fn tls(pki: &Pki, certificates: Arc<Certificates>) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add(pki.ca.clone())?;
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| rustls::Error::General(error.to_string()))?;
+/// The TLS settings of a server that serves with `certificates`: client certificates are asked for, never
+/// required, and believed or not when a request comes.
+pub fn tls(certificates: Arc<Certificates>) -> Arc<ServerConfig> {
+    let verifier = Arc::new(AskForCertificate::default());
     let mut config = ServerConfig::builder().with_client_cert_verifier(verifier).with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
 /// Makes the certificates in `dir` anew before they end, for ever.
@@ -149,7 +141,7 @@ mod tests {
         let clock = ManualClock::at(Timestamp::from_second(start).unwrap());
         let at_first = pki::prepare(dir.path(), address, clock.now()).unwrap();
         let certificates = Certificates::new(&at_first).unwrap();
-        let tls = tls(&at_first, Arc::clone(&certificates)).unwrap();
+        let tls = tls(Arc::clone(&certificates));
         let stop = Stop::default();
         let router = Router::new().route("/", get(|| async { "ok" }));
         let door = tokio::spawn(Door { listener, tls: Some(tls), router }.serve(stop.clone()));

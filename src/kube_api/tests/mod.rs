@@ -20,7 +20,7 @@ use tower::ServiceExt as _;
 
 use super::{App, router};
 use crate::auth::users::Tokens;
-use crate::auth::{Authenticator, Caller, MASTERS};
+use crate::auth::{Authenticator, Authorizer, Caller, MASTERS, Peer};
 use crate::clock::ManualClock;
 use crate::datapack::Packs;
 use crate::graph::{Graph, Window};
@@ -48,6 +48,11 @@ struct Answer {
     body: String,
 }
 
+/// What an administrator's connection begins with.
+fn administrator() -> Arc<Peer> {
+    Arc::new(Peer::known(Caller::authenticated("admin", [MASTERS.to_owned()])))
+}
+
 impl Door {
     async fn open() -> Self {
         let dir = TempDir::new().unwrap();
@@ -58,16 +63,24 @@ impl Door {
         tokio::spawn(writer.run());
         let registry = Arc::new(Registry::new(storage, graph, Arc::new(Packs::new(1 << 20)), clock));
         let stop = CancellationToken::new();
-        let authenticator = Authenticator::new(Arc::new(Tokens::new(dir.path())));
+        let authenticator =
+            Authenticator::local(Some(Arc::new(Tokens::new(dir.path()))), None, registry.clock().clone());
         let ready = tokio::sync::watch::channel(true).1;
-        let router = router(App { registry, authenticator, ready, stop: stop.clone() });
+        let router = router(App {
+            registry,
+            authenticator,
+            authorizer: Authorizer::Rules,
+            relay: None,
+            ready,
+            stop: stop.clone(),
+        });
         Self { router, stop, _dir: dir }
     }
 
     /// Answers the administrator.
     async fn send(&self, request: Request<Body>) -> axum::response::Response {
         let (mut parts, body) = request.into_parts();
-        parts.extensions.insert(Caller::authenticated("admin", [MASTERS.to_owned()]));
+        parts.extensions.insert(administrator());
         self.router.clone().oneshot(Request::from_parts(parts, body)).await.unwrap()
     }
 

@@ -152,7 +152,7 @@ async fn a_watch_over_websocket_has_an_event_in_each_text_frame() {
     let door = Door::open().await;
     door.create("a", json!({})).await;
     let (mut client, server) = tokio::io::duplex(1 << 16);
-    let router = door.router.clone().layer(axum::Extension(Caller::authenticated("admin", [MASTERS.to_owned()])));
+    let router = door.router.clone().layer(axum::Extension(administrator()));
     let service = router.map_request(|request: Request<hyper::body::Incoming>| request.map(Body::new));
     tokio::spawn(async move {
         let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
