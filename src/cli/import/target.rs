@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::manifest::{Manifest, merged};
-use crate::api::{FieldValidation, Kind, Object, conform, into_object, unknown_fields_outcome};
+use crate::api::decode::{Reading, read_object};
+use crate::api::{FieldValidation, Kind, Object};
 use crate::auth::{Caller, MASTERS};
 use crate::cli::client::{Api, ClientError, RETRIES};
 use crate::cli::export::ORDER;
@@ -271,13 +272,8 @@ impl Offline {
 }
 
 /// Reads an object as the API does, strictly.
-fn object(kind: Kind, mut value: Value) -> Result<Object, Failure> {
-    let refused = |error: Error| Failure::Refused(error.to_string());
-    let conformed = conform(kind, &mut value);
-    unknown_fields_outcome(kind, FieldValidation::Strict, &conformed.unknown, &[]).map_err(refused)?;
-    if !conformed.errors.is_empty() {
-        let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        return Err(refused(Error::Invalid { kind, name, fields: conformed.errors }));
-    }
-    Ok(into_object(kind, value).map_err(refused)?.0)
+fn object(kind: Kind, value: Value) -> Result<Object, Failure> {
+    let strictly = Reading { validation: FieldValidation::Strict, ..Reading::default() };
+    let read = read_object(kind, value, strictly).map_err(|error| Failure::Refused(error.to_string()))?;
+    Ok(read.object)
 }
