@@ -112,3 +112,13 @@ async fn a_change_of_what_goes_with_its_owner_right_then_is_not_acknowledged() {
     assert_eq!(changed.unwrap_err().code(), 404);
     assert_eq!(hub.names(&admin(), Kind::Image).await, [""; 0]);
 }
+
+#[tokio::test]
+async fn old_data_whose_name_has_no_repository_in_it_can_be_changed() {
+    let hub = Hub::open().await;
+    let mut old = image("odd", json!({}));
+    old["metadata"]["annotations"] = json!({ RESTORE_ANNOTATION: "{}" });
+    hub.restore(old).await;
+    hub.put(Kind::Image, "odd", |image| image["spec"]["detail"]["docs"] = "new".into()).await;
+    assert_eq!(hub.get(Kind::Image, "odd").await["spec"]["detail"]["docs"], "new");
+}
