@@ -25,6 +25,7 @@ mod update;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -97,6 +98,8 @@ pub struct Registry {
     /// Held while an object that claims a `spec.name` is made, so that two in this process don't both find it free.
     claims: Vec<tokio::sync::Mutex<()>>,
     known: known::KnownSpecs,
+    /// How many Images are not served, since an older one has their `spec.name`.
+    not_served: AtomicUsize,
 }
 
 impl std::fmt::Debug for Registry {
@@ -119,6 +122,7 @@ impl Registry {
             authorizer: Authorizer::default(),
             claims,
             known: known::KnownSpecs::default(),
+            not_served: AtomicUsize::default(),
         }
     }
 
@@ -187,6 +191,17 @@ impl Registry {
     #[must_use]
     pub fn packs(&self) -> &Packs {
         &self.packs
+    }
+
+    /// How many Images are not served, since an older one has their `spec.name`: after races, and in old data.
+    #[must_use]
+    pub fn not_served(&self) -> usize {
+        self.not_served.load(Ordering::Relaxed)
+    }
+
+    /// Notes that so many Images are not served: the controllers look.
+    pub fn note_not_served(&self, images: usize) {
+        self.not_served.store(images, Ordering::Relaxed);
     }
 
     /// The clock that the verbs go by.
