@@ -24,6 +24,7 @@ mod tests;
 mod update;
 mod watch;
 
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -97,6 +98,8 @@ pub struct Registry {
     authorizer: Authorizer,
     /// Held while an object that claims a `spec.name` is made, so that two in this process don't both find it free.
     claims: Vec<tokio::sync::Mutex<()>>,
+    /// Which of them a name has: seeded, so that nobody finds names that wait for each other.
+    stripe_of: RandomState,
     known: known::KnownSpecs,
     /// How many Images are not served, since an older one has their `spec.name`.
     not_served: AtomicUsize,
@@ -121,6 +124,7 @@ impl Registry {
             organization_creators: OrganizationCreators::default(),
             authorizer: Authorizer::default(),
             claims,
+            stripe_of: RandomState::new(),
             known: known::KnownSpecs::default(),
             not_served: AtomicUsize::default(),
         }
