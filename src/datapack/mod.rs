@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::api::{ContentHash, Kind};
 use crate::graph::{Digest, PackHead, Record, Revision, Sight, Visible};
 
+pub(crate) use content::write_string;
 pub use content::{CONTENT_LIMIT, write_tag};
 
 /// What the cache holds at most, in bytes of content.

@@ -102,10 +102,9 @@ impl Registry {
                 Outcome::Store(new) => {
                     let (envelope, object) = *new;
                     match self.store(record.key.clone(), Expect::At(record.revision), &envelope, &object).await {
-                        Ok(record) => {
-                            self.owner_stands(caller, &record, false).await?;
-                            return done(record);
-                        }
+                        // Gone with its owner as soon as it was stored: decide again, on what is there now.
+                        Ok(record) if !self.owner_stands(caller, &record, false).await? => {}
+                        Ok(record) => return done(record),
                         Err(Failed::Overtaken) => {}
                         Err(Failed::Error(error)) => return Err(error),
                     }

@@ -45,6 +45,9 @@ use cluster::Member;
 pub use machine::{Files, Machine};
 pub use pki::{PkiError, reachable, token_kubeconfig};
 
+/// How long a start that is told to stop is waited for. What it has written is whole at any moment.
+const START_ENDS: Duration = Duration::from_millis(500);
+
 /// How long requests that are under way may take to finish when the server stops.
 pub const DRAIN_TIME: Duration = Duration::from_secs(20);
 
@@ -117,10 +120,14 @@ fn fatal(error: impl std::fmt::Display) -> ServerError {
 pub async fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), ServerError> {
     let mut signals = Signals::new()?;
     raise_file_limit();
+    // A task of its own: to fill the graph of a large store takes a thread for a while, which hears no signal.
+    let mut starting = tokio::spawn(async move { start(&config).await });
     let running = tokio::select! {
-        running = start(&config) => running?,
-        // What has been opened is closed by being dropped.
+        running = &mut starting => running.map_err(fatal)??,
         () = signals.told() => {
+            // What has been opened is closed by being dropped, where that is soon. Else the end of the process does it.
+            starting.abort();
+            let _ = tokio::time::timeout(START_ENDS, starting).await;
             info!("stopped before it was ready");
             return Ok(());
         }

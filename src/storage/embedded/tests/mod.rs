@@ -1,6 +1,7 @@
 //! What holds of this storage beside the contract: crashes, full disks and queues, the order of things.
 
 mod directory;
+mod full;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
