@@ -254,7 +254,7 @@ fn follow(all: &Visible, queue: &mut Queue, doubles: &mut Doubles, cursors: &mut
             let cursor = &mut cursors[kind as usize];
             if all.revision() < *cursor {
                 debug!("the store was set back: looking at all objects");
-                return sweep(all, queue, cursors);
+                return sweep(all, queue, doubles, cursors);
             }
             let Some((events, reached)) = all.events(kind, *cursor, BATCH) else {
                 debug!(%kind, "events were missed: looking at all objects");
