@@ -172,7 +172,7 @@ pub enum Error {
         /// The version reached.
         current: u64,
     },
-    /// 504: it may have been done or not. Nobody is told to try again blindly: no `Retry-After`.
+    /// 504, reason `Timeout`: it may have been done, or not. Nobody is told to send it again.
     OutcomeUnknown(String),
     /// 507: the disk is too full to write; nothing was done.
     InsufficientStorage(String),
