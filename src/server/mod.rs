@@ -5,6 +5,7 @@
 //! connections, watches end, GOAWAY; what is under way finishes; the storage closes.
 
 mod bare;
+pub mod cluster;
 mod critical;
 mod demo;
 mod gateway;

@@ -1,0 +1,13 @@
+//! Several servers that are one: which of them is active, and what the others do with requests.
+
+pub mod api_service;
+pub mod certificates;
+pub mod roles;
+
+#[cfg(test)]
+mod in_cluster;
+#[cfg(test)]
+mod crd_temp {
+    #[allow(dead_code)]
+    mod crd { include!("/tmp/deploy-rig/crd.rs"); }
+}
