@@ -63,7 +63,6 @@ pub(in crate::server) struct Member {
     pub relay: Arc<dyn Relay>,
     /// Gives a term up, so that another takes over.
     pub release: CancellationToken,
-    pub roles: watch::Receiver<Role>,
 }
 
 impl InCluster {
@@ -189,7 +188,7 @@ impl Replica {
                 while_active(roles, || roles::run(client.clone(), Arc::clone(&registry), namespaces.clone())).await;
             }
         });
-        Ok(Member { relay: Arc::new(relay), release, roles })
+        Ok(Member { relay: Arc::new(relay), release })
     }
 }
 

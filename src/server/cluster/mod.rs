@@ -5,6 +5,8 @@ pub mod api_service;
 pub mod certificates;
 pub mod forward;
 mod home;
+#[cfg(test)]
+mod in_cluster;
 pub mod lease;
 pub mod roles;
 

@@ -84,7 +84,8 @@ impl Shared {
             }
             sleep(pause).await;
         };
-        let damaged = |why: String| CommitError::Refused(format!("the Record {name} is damaged; repair or delete it: {why}"));
+        let damaged =
+            |why: String| CommitError::Refused(format!("the Record {name} is damaged; repair or delete it: {why}"));
         let item: Item<'_> = match serde_json::from_slice(&body) {
             Ok(item) => item,
             Err(error) => return damaged(error.to_string()),
