@@ -81,7 +81,9 @@ impl Registry {
             Err(error @ CommitError::TooLarge { .. }) => Err(Failed::Error(Error::TooLarge(error.to_string()))),
             Err(error @ CommitError::Unavailable(_)) => Err(Failed::Error(Error::Unavailable(error.to_string()))),
             Err(error @ CommitError::Unknown(_)) => Err(Failed::Error(Error::OutcomeUnknown(error.to_string()))),
-            Err(error @ (CommitError::Refused(_) | CommitError::Stopped(_))) => Err(Failed::Error(Error::internal(error))),
+            Err(error @ (CommitError::Refused(_) | CommitError::Stopped(_))) => {
+                Err(Failed::Error(Error::internal(error)))
+            }
         }
     }
 }

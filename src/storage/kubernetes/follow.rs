@@ -106,7 +106,8 @@ pub(super) async fn follow(shared: Arc<Shared>) {
         let before = shared.published.read().highest;
         if filled.revision < before {
             warn!(
-                revision = filled.revision.0, before = before.0,
+                revision = filled.revision.0,
+                before = before.0,
                 "the host cluster is at an older revision than it was: it was restored from a backup. All watches end"
             );
         }
@@ -226,7 +227,9 @@ async fn watch(shared: &Shared) -> End {
     let after = shared.published.read().position;
     let answer = match shared.host.watch(after).await {
         Ok(answer) => answer,
-        Err(failure) if failure.is_gone() => return End::Lost(format!("revision {after} is no longer kept by the host")),
+        Err(failure) if failure.is_gone() => {
+            return End::Lost(format!("revision {after} is no longer kept by the host"));
+        }
         Err(failure) => return End::Broken(explain(&failure)),
     };
     let mut chunks = answer.into_body().into_data_stream();

@@ -192,7 +192,8 @@ impl Host {
         if let Some(uid) = uid {
             preconditions["uid"] = uid.into();
         }
-        let options = serde_json::json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions });
+        let options =
+            serde_json::json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions });
         self.ask(REQUEST_TIME, Method::DELETE, &format!("{PATH}/{name}"), options.to_string().into_bytes()).await
     }
 
@@ -211,7 +212,11 @@ impl Host {
         );
         let begun = async {
             let answer = self.send(Method::GET, &path, Vec::new()).await?;
-            if answer.status().is_success() { Ok(answer) } else { Err(read(answer).await.err().unwrap_or(Failure::TooLarge)) }
+            if answer.status().is_success() {
+                Ok(answer)
+            } else {
+                Err(read(answer).await.err().unwrap_or(Failure::TooLarge))
+            }
         };
         let late = |_| Err(Failure::Lost(format!("no watch within {REQUEST_TIME:?}")));
         tokio::time::timeout(REQUEST_TIME, begun).await.unwrap_or_else(late)

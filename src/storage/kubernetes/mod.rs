@@ -135,8 +135,7 @@ impl Kubernetes {
                 _ = following.ended() => stop.abort(),
             }
         });
-        let opened =
-            Arc::new(Self { shared: Arc::clone(&shared), follower: Mutex::new(Some(follower)), store_id });
+        let opened = Arc::new(Self { shared: Arc::clone(&shared), follower: Mutex::new(Some(follower)), store_id });
         let mut signal = shared.signal.subscribe();
         // The sender lives as long as `shared`.
         let filled = signal.wait_for(|signal| signal.generation > 0 || signal.ended.is_some()).await;

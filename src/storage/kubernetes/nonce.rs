@@ -125,7 +125,8 @@ impl Shared {
         let Some(body) = body else {
             return if state.at.is_some() { rewound("is gone") } else { Ok(()) };
         };
-        let item = serde_json::from_slice::<Item<'_>>(&body).map_err(|e| NonceError::Failed(Failure::Lost(e.to_string())))?;
+        let item =
+            serde_json::from_slice::<Item<'_>>(&body).map_err(|e| NonceError::Failed(Failure::Lost(e.to_string())))?;
         match (item.content(&self.check), item.metadata.revision()) {
             (Content::Nonce { session, count, .. }, Ok(revision)) if session == Some(self.nonce.session) => {
                 if count < state.count || (count == state.count && state.at != Some(revision)) {

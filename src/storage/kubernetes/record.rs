@@ -102,7 +102,11 @@ pub(super) fn body_of(
 /// The body of a request that writes the nonce `object` with the number `count` of the process `session`.
 pub(super) fn nonce_body(object: &str, count: u64, at: i64, session: Uuid, replaces: Option<Revision>) -> Vec<u8> {
     let count = count.to_string();
-    body(object, replaces, WrittenSpec { kind: NONCE, name: object, at, mark: session, value: Some(&count), bytes: None })
+    body(
+        object,
+        replaces,
+        WrittenSpec { kind: NONCE, name: object, at, mark: session, value: Some(&count), bytes: None },
+    )
 }
 
 fn body(name: &str, replaces: Option<Revision>, spec: WrittenSpec<'_>) -> Vec<u8> {

@@ -94,9 +94,8 @@ impl Shared {
     /// Waits until all up to `revision` is published, as long as the store isn't read anew.
     pub(super) async fn reached(&self, generation: u64, revision: Revision, within: Duration) -> Reached {
         let mut signal = self.signal.subscribe();
-        let there = signal.wait_for(|now| {
-            now.generation != generation || now.position >= revision || now.ended.is_some()
-        });
+        let there =
+            signal.wait_for(|now| now.generation != generation || now.position >= revision || now.ended.is_some());
         match tokio::time::timeout(within, there).await {
             Ok(Ok(now)) if now.generation != generation => Reached::Anew,
             Ok(Ok(now)) if now.position >= revision => Reached::There,
