@@ -1,5 +1,6 @@
 //! The control plane: what is started with which flags, and what speaks to it.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::part::Part;
 use super::pki::Pki;
@@ -52,20 +53,40 @@ pub struct Cluster {
     dir: TempDir,
 }
 
-/// The one that tests share, as long as one of them has it.
+/// The one that tests share, as long as one of them has it or waits for it.
 static SHARED: Mutex<Weak<Cluster>> = Mutex::const_new(Weak::new());
+/// Whose turn it is with it.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// The shared control plane, for one test at a time.
+pub struct Shared {
+    cluster: Arc<Cluster>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Deref for Shared {
+    type Target = Arc<Cluster>;
+
+    fn deref(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+}
 
 impl Cluster {
-    /// The control plane that the tests of this process share, with the usual options. Who kills parts of it, or
-    /// leaves something in it that others would see, starts one of its own.
-    pub async fn shared() -> Arc<Self> {
-        let mut shared = SHARED.lock().await;
-        if let Some(cluster) = shared.upgrade() {
-            return cluster;
-        }
-        let cluster = Arc::new(Self::start(Options::default()).await);
-        *shared = Arc::downgrade(&cluster);
-        cluster
+    /// The control plane that the tests of this process share, one after the other, with the usual options. Who kills
+    /// parts of it starts one of its own.
+    pub async fn shared() -> Shared {
+        let cluster = {
+            let mut shared = SHARED.lock().await;
+            if let Some(cluster) = shared.upgrade() {
+                cluster
+            } else {
+                let cluster = Arc::new(Self::start(Options::default()).await);
+                *shared = Arc::downgrade(&cluster);
+                cluster
+            }
+        };
+        Shared { cluster, _turn: TURN.lock().await }
     }
 
     /// Starts a control plane and waits until it is ready.
