@@ -8,6 +8,7 @@
 
 mod abuse;
 mod access;
+mod cluster;
 mod documents;
 mod harness;
 mod history;

@@ -110,8 +110,6 @@ pub(super) struct Published {
     pub generation: u64,
     /// The state that it was filled with, until somebody takes it.
     pub initial: Option<State>,
-    /// The revision of that state.
-    pub filled: Revision,
     /// All commits after it are in `tail`.
     pub floor: Revision,
     /// All that the host did up to here is known.
@@ -136,7 +134,6 @@ impl Published {
         *self = Self {
             generation: self.generation + 1,
             initial: Some(State { revision: filled.revision, commits: filled.commits }),
-            filled: filled.revision,
             floor: filled.revision,
             position: filled.revision,
             highest: filled.revision,

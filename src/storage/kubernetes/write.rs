@@ -207,17 +207,16 @@ impl Attempts<'_> {
         let deadline = Instant::now() + OUTCOME_TIME;
         loop {
             signal.borrow_and_update();
-            let (claim, generation, filled) = {
+            let (claim, generation) = {
                 let mut published = shared.published.write();
-                (published.claim(&self.write.key, at), published.generation, published.filled)
+                (published.claim(&self.write.key, at), published.generation)
             };
             match claim {
                 Claim::Mine(commit) => return Ok(commit),
                 Claim::Taken => return Err(CommitError::Conflict { current: None }),
-                // The store was read anew, without it.
+                // It is made, but nobody can say any more at which revision, or that it wasn't another's.
                 Claim::Unseen if generation != self.generation => {
-                    let at_ms = shared.published.read().at_ms;
-                    return Ok(Commit { revision: filled, at_ms, key: self.write.key.clone(), value: None });
+                    return Err(self.unknown("it is gone, and all was read anew before its deletion was shown"));
                 }
                 Claim::Unseen => {}
             }
