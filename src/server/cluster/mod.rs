@@ -6,8 +6,3 @@ pub mod roles;
 
 #[cfg(test)]
 mod in_cluster;
-#[cfg(test)]
-mod crd_temp {
-    #[allow(dead_code)]
-    mod crd { include!("/tmp/deploy-rig/crd.rs"); }
-}

@@ -128,7 +128,11 @@ fn wanted(name: &str, managers: &[Box<str>], namespaces: &Namespaces) -> (Cluste
     let subjects = managers.iter().filter_map(|manager| subject(manager, namespaces)).collect();
     let binding = ClusterRoleBinding {
         metadata: metadata(BINDING),
-        role_ref: RoleRef { api_group: Some(RBAC.to_owned()), kind: "ClusterRole".to_owned(), name: format!("{ROLE}{name}") },
+        role_ref: RoleRef {
+            api_group: Some(RBAC.to_owned()),
+            kind: "ClusterRole".to_owned(),
+            name: format!("{ROLE}{name}"),
+        },
         subjects: Some(subjects),
     };
     (role, binding)
