@@ -17,7 +17,7 @@ use super::certificates::{Lifetimes, ReplicaCertificates, SECRET, Settings};
 use super::roles;
 use crate::api::Kind;
 use crate::auth::Namespaces;
-use crate::clock::{Clock as _, ManualClock};
+use crate::clock::ManualClock;
 use crate::registry::testing::Hub;
 
 /// How long the cluster may take for anything.
@@ -121,9 +121,8 @@ async fn replicas_share_their_cas_and_keep_the_api_service_current() {
     let old = ApiServices::new(server.clone(), NAMESPACE, "imagehub");
     let read = old.read().await.unwrap();
     assert_eq!(old.publish(&read, last - 1, "old").await, Ok(false));
-    let stale = read;
-    old.publish(&stale, last + 1, &kept().await).await.unwrap();
-    let refused = old.publish(&stale, last + 2, "changed since it was read").await.unwrap_err();
+    old.publish(&read, last + 1, &kept().await).await.unwrap();
+    let refused = old.publish(&read, last + 2, "changed since it was read").await.unwrap_err();
     assert!(refused.contains("has been modified"), "{refused}");
     assert_eq!(published().await, (kept().await, last + 1));
 
@@ -189,7 +188,7 @@ async fn an_organizations_managers_have_their_role_for_as_long_as_it_is_there() 
     // With the organization.
     let change = json!({ "spec": { "manager": ["alice", "user:carol"] } });
     hub.merge(Kind::Organization, "acme", change).await.unwrap();
-    eventually("changed", async || has(&["carol"]).await.filter(|_| true)).await;
+    eventually("changed", async || has(&["carol"]).await).await;
     assert!(!subjects().await.unwrap().contains(&"bob".to_owned()));
 
     // Edited and deleted by others.

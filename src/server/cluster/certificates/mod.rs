@@ -114,7 +114,10 @@ impl ReplicaCertificates {
         let (ring, leaf) = loop {
             let now = clock.now();
             let found = async {
-                let ring = shelf.look(now).await?;
+                let (ring, unpublished) = shelf.look(now).await?;
+                if let Some(error) = unpublished {
+                    warn!(error, "kube-apiserver does not yet believe this server");
+                }
                 let signer = ring.signer().ok_or("no CA signs")?;
                 let leaf = Leaf::issue(signer, &names, now, &settings.lifetimes)?;
                 Ok::<_, String>((ring, leaf))
@@ -202,7 +205,7 @@ impl ReplicaCertificates {
         let shelf = Shelf { secrets: &self.secrets, api_services: self.api_services.as_ref(), lifetimes };
         let looked = shelf.look(now).await;
         let (ring, failed) = match looked {
-            Ok(ring) => (ring, None),
+            Ok(looked) => looked,
             // What is to be made anew by what is known is made anew also while the cluster doesn't answer.
             Err(error) => (self.held.lock().ring.clone(), Some(error)),
         };
@@ -257,17 +260,21 @@ fn names(settings: &Settings) -> Vec<String> {
 }
 
 impl Shelf<'_> {
-    /// Reads the CAs, does about them what is to be done now, and has the APIService know them.
-    async fn look(&self, now: Timestamp) -> Result<Ring, String> {
-        let published = match self.api_services {
-            Some(api_services) => Some(api_services.read().await?),
-            None => None,
+    /// Reads the CAs, does about them what is to be done now, and has the APIService know them; or why it doesn't.
+    async fn look(&self, now: Timestamp) -> Result<(Ring, Option<String>), String> {
+        let Some(api_services) = self.api_services else { return Ok((self.agree(now, None).await?, None)) };
+        let (published, unread) = match api_services.read().await {
+            Ok(published) => (published, None),
+            // Then nobody is taken to know anything.
+            Err(error) => (Published::default(), Some(error)),
         };
-        let ring = self.agree(now, published.as_ref()).await?;
-        if let (Some(api_services), Some(published)) = (self.api_services, published) {
-            api_services.publish(&published, ring.revision, &ring.bundle()).await?;
-        }
-        Ok(ring)
+        let ring = self.agree(now, Some(&published)).await?;
+        let unwritten = async || api_services.publish(&published, ring.revision, &ring.bundle()).await.err();
+        let why = match unread {
+            Some(error) => Some(error),
+            None => unwritten().await,
+        };
+        Ok((ring, why))
     }
 
     async fn agree(&self, now: Timestamp, published: Option<&Published>) -> Result<Ring, String> {
