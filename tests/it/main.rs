@@ -8,6 +8,7 @@
 
 mod abuse;
 mod access;
+mod clock;
 mod documents;
 mod harness;
 mod history;
