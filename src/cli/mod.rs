@@ -46,7 +46,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Add, list and remove the users of a server on this machine
     User {
         #[command(subcommand)]
@@ -165,7 +165,7 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn done(cli: Cli) -> Result<(), Failure> {
     match cli.command {
-        Command::Serve(args) => serve::run(args)?,
+        Command::Serve(args) => serve::run(*args)?,
         Command::Hash { file } => print(&hash::run(&file).map_err(|error| error.to_string())?),
         Command::Check { dir } => check::run(&dir)?,
         Command::Export(args) => export::run(&args)?,

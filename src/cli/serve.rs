@@ -70,7 +70,7 @@ pub(super) struct Args {
         help_heading = "Cluster"
     )]
     namespace: String,
-    /// The namespace whose ServiceAccounts managers name without a prefix
+    /// The namespace whose service accounts managers name without a prefix
     #[arg(
         long,
         env = "IMAGEHUB_USER_NAMESPACE",

@@ -224,7 +224,9 @@ impl Queue {
 fn sweep(all: &Visible, queue: &mut Queue, doubles: &mut Doubles, cursors: &mut [Revision; Kind::ALL.len()]) {
     *cursors = [all.revision(); Kind::ALL.len()];
     let before: Vec<_> = doubles.0.keys().cloned().collect();
-    before.iter().for_each(|name| doubles.look(all, name));
+    for name in &before {
+        doubles.look(all, name);
+    }
     let (labels, fields) = (LabelSelector::default(), FieldSelector::default());
     for kind in Kind::ALL {
         let query = Query { kind, after: None, at: all.revision(), labels: &labels, fields: &fields };

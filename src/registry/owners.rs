@@ -92,13 +92,14 @@ impl Registry {
     /// Whether what owns `record` is absent, or is going.
     pub(super) fn lacks_owner(&self, record: &Record) -> bool {
         let everything = self.reader_for(Sight::Everything).visible;
-        owner(&everything, record).is_some_and(|owner| owner.is_none_or(|owner| owner.deleting))
+        owner_of(record).is_some_and(|(kind, full)| named(&everything, kind, full).is_none_or(|owner| owner.deleting))
     }
 
     /// Whether the owner that `record` names, if it is to have one, is the one that is there.
     pub(super) fn has_owner(&self, record: &Record) -> bool {
         let everything = self.reader_for(Sight::Everything).visible;
-        owner(&everything, record).is_none_or(|owner| owner.is_some_and(|owner| names(record, owner)))
+        let owns = |(kind, full)| named(&everything, kind, full).is_some_and(|owner| names(record, owner));
+        owner_of(record).is_none_or(owns)
     }
 
     /// Whether the owner that `record` was stored with is still the one that stands, made anew where it
@@ -109,9 +110,9 @@ impl Registry {
     /// What making the owner anew says; for what was just made, Conflict where its owner's deletion has begun in
     /// between: then it is taken out again.
     pub(super) async fn owner_stands(&self, caller: &Caller, record: &Arc<Record>, made: bool) -> Result<bool, Error> {
+        let Some((kind, full)) = owner_of(record) else { return Ok(true) };
         let everything = self.reader_for(Sight::Everything).visible;
-        let Some(owner) = owner(&everything, record) else { return Ok(true) };
-        if let Some(owner) = owner
+        if let Some(owner) = named(&everything, kind, full)
             && names(record, owner)
         {
             if made
@@ -140,13 +141,11 @@ fn named<'a>(all: &'a Visible, kind: Kind, full: &str) -> Option<&'a Arc<Record>
     }
 }
 
-/// What owns `record` by its `spec.name`, where that is there; `None` for what nothing owns, as old data whose name
-/// has not the form of one.
-fn owner<'a>(all: &'a Visible, record: &Record) -> Option<Option<&'a Arc<Record>>> {
-    let name =
-        record.image().map(|image| &image.name).or_else(|| record.repository().map(|repository| &repository.name));
-    let (kind, full) = owner_name(record.kind(), name?)?;
-    Some(named(all, kind, full))
+/// The kind and the full name of what owns `record`; `None` for what nothing owns, as old data whose name has not the
+/// form of one.
+fn owner_of(record: &Record) -> Option<(Kind, &str)> {
+    let image = record.image().map(|image| &image.name);
+    owner_name(record.kind(), image.or_else(|| record.repository().map(|repository| &repository.name))?)
 }
 
 /// Whether `record` names `owner` as one of its owners.

@@ -205,12 +205,11 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     measured.send_replace(Some(Arc::new(metrics::all(&registry, &requests))));
 
     let (ending, end) = (CancellationToken::new(), CancellationToken::new());
-    let member = match replica {
-        Some(replica) => Some(replica.join(&registry, ending.clone(), end.clone(), &mut tasks)?),
-        None => {
-            tasks.spawn("the controllers", controller::run(Arc::clone(&registry)));
-            None
-        }
+    let member = if let Some(replica) = replica {
+        Some(replica.join(&registry, ending.clone(), end.clone(), &mut tasks)?)
+    } else {
+        tasks.spawn("the controllers", controller::run(Arc::clone(&registry)));
+        None
     };
     let app = kube_api::App {
         registry: Arc::clone(&registry),

@@ -8,7 +8,11 @@
 
 mod abuse;
 mod access;
+<<<<<<< HEAD
 mod cluster;
+=======
+mod clock;
+>>>>>>> faults
 mod documents;
 mod harness;
 mod history;
