@@ -8,11 +8,8 @@
 
 mod abuse;
 mod access;
-<<<<<<< HEAD
-mod cluster;
-=======
 mod clock;
->>>>>>> faults
+mod cluster;
 mod documents;
 mod harness;
 mod history;

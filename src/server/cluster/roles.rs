@@ -202,12 +202,11 @@ impl<K: Form> Kept<K> {
     /// Puts right what is not as it is wanted, of `names` or of all; what could not be is told at the end.
     async fn put_right(&mut self, names: Option<&BTreeSet<String>>) -> Result<(), String> {
         let all: BTreeSet<String>;
-        let names = match names {
-            Some(names) => names,
-            None => {
-                all = self.wanted.keys().chain(self.found.keys()).cloned().collect();
-                &all
-            }
+        let names = if let Some(names) = names {
+            names
+        } else {
+            all = self.wanted.keys().chain(self.found.keys()).cloned().collect();
+            &all
         };
         let mut failed = None;
         for name in names {

@@ -14,7 +14,7 @@ use crate::storage::Revision;
 /// How long one request may take.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// How long a page of a list may take.
-const PAGE_TIME: Duration = Duration::from_secs(60);
+const PAGE_TIME: Duration = Duration::from_mins(1);
 /// Bytes of one answer that are read at most. A page that is larger is asked for again with fewer items.
 const ANSWER_LIMIT: usize = 64 << 20;
 /// How long the host is asked to keep a watch open, in seconds. Then it ends, and another begins where it came to.
@@ -119,9 +119,9 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> String {
 fn not_answered(error: &kube::Error) -> Failure {
     let text = cause(error);
     let nothing_sent = match error {
-        kube::Error::Service(error) => {
-            error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(|error| error.is_connect())
-        }
+        kube::Error::Service(error) => error
+            .downcast_ref::<hyper_util::client::legacy::Error>()
+            .is_some_and(hyper_util::client::legacy::Error::is_connect),
         kube::Error::Auth(_) => true,
         _ => false,
     };
