@@ -266,8 +266,14 @@ impl<'a> Write<'a> {
         }
     }
 
+    /// A state that has all writes so far.
     fn now(&self) -> Revision {
         Revision(self.shared.app.registry.graph().revision())
+    }
+
+    /// A state that has this write, though the storage may be slow to show it.
+    fn with(&self, record: &Record) -> Revision {
+        Revision(self.now().0.max(record.revision))
     }
 
     async fn apply(&self, change: &ImageChange, if_version: Option<&str>, dry_run: bool) -> Result<Applied, Error> {
@@ -413,7 +419,7 @@ impl MutationRoot {
 
         let view = write.view();
         let mut packs = HashSet::new();
-        let mut written = false;
+        let mut written = None;
         let mut results = Vec::with_capacity(images.len());
         for (i, (input, done)) in images.iter().zip(done).enumerate() {
             let name = input.name.clone();
@@ -427,7 +433,7 @@ impl MutationRoot {
                     };
                     if outcome != Outcome::Unchanged {
                         packs.extend(packs_of(view.visible(), &input.name.0));
-                        written |= !dry_run;
+                        written = written.max((!dry_run).then_some(applied.after.revision));
                     }
                     let changes = image_changes(applied.before.as_deref(), Some(&applied.after));
                     ApplyResult {
@@ -460,7 +466,7 @@ impl MutationRoot {
         Ok(ApplyImagesPayload {
             results,
             affected_data_packs: count(packs.len()),
-            revision: written.then(|| write.now()),
+            revision: written.map(|written| Revision(write.now().0.max(written))),
         })
     }
 
@@ -615,7 +621,7 @@ impl MutationRoot {
                 existed: !written.created,
                 data_pack: Some(write.view().pack_of(&written.record)),
                 user_errors: Vec::new(),
-                revision: Some(write.now()),
+                revision: Some(write.with(&written.record)),
             }),
             Err(error @ Error::TooManyRequests(_)) => {
                 ctx.data_unchecked::<super::Answered>().limited();
@@ -670,7 +676,7 @@ fn repository_payload(
             repository: Some(view.repository_of(&written.record)),
             current: None,
             user_errors: Vec::new(),
-            revision: Some(write.now()),
+            revision: Some(write.with(&written.record)),
         },
         Err(error) => RepositoryPayload {
             repository: None,
@@ -692,7 +698,7 @@ fn organization_payload(
             organization: Some(view.organization_of(&record)),
             current: None,
             user_errors: Vec::new(),
-            revision: Some(write.now()),
+            revision: Some(write.with(&record)),
         },
         Err(error) => OrganizationPayload {
             organization: None,

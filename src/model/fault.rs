@@ -61,9 +61,10 @@ impl ErrorCode {
             Error::Expired { .. } => Self::RevisionExpired,
             Error::TooLarge(_) => Self::LimitExceeded,
             Error::TooManyRequests(_) => Self::RateLimited,
-            Error::Unavailable(_) | Error::ResourceVersionTooLarge { .. } | Error::InsufficientStorage(_) => {
-                Self::Unavailable
-            }
+            Error::Unavailable(_)
+            | Error::ResourceVersionTooLarge { .. }
+            | Error::OutcomeUnknown(_)
+            | Error::InsufficientStorage(_) => Self::Unavailable,
             Error::Internal(_) => Self::Internal,
         }
     }

@@ -8,12 +8,15 @@
 
 mod abuse;
 mod access;
+mod clock;
+mod cluster;
 mod documents;
 mod graphql;
 mod harness;
 mod history;
 mod kubectl;
 mod layers;
+mod manifests;
 mod operation;
 mod pack;
 mod settings;
