@@ -3,10 +3,13 @@
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 
+/// How often it is looked whether it has ended.
+const POLL: Duration = Duration::from_millis(20);
 /// How much of a log is shown when something fails.
 const SHOWN_LOG: usize = 8 * 1024;
 
@@ -52,6 +55,23 @@ impl Part {
             // One that has ended by itself can't be killed any more.
             let _ = child.kill();
             let _ = child.wait();
+        }
+    }
+
+    /// Tells it to end, with SIGTERM.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits until it has ended by itself; whether it was with success.
+    pub async fn ended(&self) -> bool {
+        loop {
+            let ended = self.child.lock().as_mut().and_then(|child| child.try_wait().ok().flatten());
+            if let Some(status) = ended {
+                self.child.lock().take();
+                return status.success();
+            }
+            tokio::time::sleep(POLL).await;
         }
     }
 

@@ -322,7 +322,7 @@ fn http(port: u16) -> String {
 }
 
 /// Ports below those that the system gives to outgoing connections: nobody takes one while its part is down.
-fn free_ports<const N: usize>() -> [u16; N] {
+pub fn free_ports<const N: usize>() -> [u16; N] {
     let mut taken = Vec::new();
     std::array::from_fn(|_| {
         loop {
