@@ -1,6 +1,8 @@
 //! `imagehub manifests`: what runs it in a cluster, from the files in `deploy/`, for people without kustomize and
 //! without the repository.
 
+use std::fmt::Write as _;
+
 use clap::error::ErrorKind;
 use clap::{Args as ClapArgs, ValueEnum};
 
@@ -112,7 +114,7 @@ fn render(args: &Args) -> String {
     for flag in &args.serve {
         // JSON's strings are YAML's.
         let quoted = serde_json::Value::from(flag.as_str());
-        more.push_str(&format!("            - {quoted}\n"));
+        let _ = writeln!(more, "            - {quoted}");
     }
     // A name that was put in is not looked into again: one namespace's may hold the other's.
     let between = "\u{1}";
