@@ -9,5 +9,6 @@ mod outage;
 pub mod part;
 pub mod pki;
 pub mod proxy;
+mod replicas;
 pub mod rig;
 mod storage;
