@@ -10,6 +10,7 @@ pub mod hash;
 mod import;
 mod kubeconfig;
 mod man;
+mod manifests;
 mod openapi;
 mod serve;
 mod user;
@@ -47,7 +48,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Add, list and remove the users of a server on this machine
     User {
         #[command(subcommand)]
@@ -89,6 +90,8 @@ Examples:
         #[arg(value_name = "DIR", default_value = "openapi")]
         dir: PathBuf,
     },
+    /// Print the manifests that run imagehub in a cluster
+    Manifests(manifests::Args),
     /// Print a script that completes imagehub's commands in a shell
     Completions(completions::Args),
     /// Print the manual pages, or write them to a folder
@@ -171,7 +174,7 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn done(cli: Cli) -> Result<(), Failure> {
     match cli.command {
-        Command::Serve(args) => serve::run(args)?,
+        Command::Serve(args) => serve::run(*args)?,
         Command::Hash { file } => print(&hash::run(&file).map_err(|error| error.to_string())?),
         Command::Check { dir } => check::run(&dir)?,
         Command::Export(args) => export::run(&args)?,
@@ -180,6 +183,7 @@ fn done(cli: Cli) -> Result<(), Failure> {
         Command::User { command } => user::run(command)?,
         Command::Token(args) => user::token(&args)?,
         Command::Openapi { dir } => openapi::run(&dir)?,
+        Command::Manifests(args) => manifests::run(&args)?,
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args)?,
     }
@@ -238,11 +242,16 @@ mod tests {
     fn each_flag_of_serve_is_in_a_group_and_examples_come_last() {
         for flag in serve_command().get_arguments() {
             let heading = flag.get_help_heading().unwrap_or("none");
-            assert!(["Data", "Listening", "Access", "Operation"].contains(&heading), "{}: {heading}", flag.get_id());
+            assert!(
+                ["Data", "Listening", "Access", "Cluster", "Operation"].contains(&heading),
+                "{}: {heading}",
+                flag.get_id()
+            );
         }
         let help = serve_command().render_help().to_string();
         let at = |text: &str| help.find(text).unwrap_or_else(|| panic!("no {text} in {help}"));
-        assert!(at("Data:") < at("Listening:") && at("Listening:") < at("Access:") && at("Access:") < at("Operation:"));
+        assert!(at("Data:") < at("Listening:") && at("Listening:") < at("Access:"));
+        assert!(at("Access:") < at("Cluster:") && at("Cluster:") < at("Operation:"));
         assert!(at("Operation:") < at("Examples:"), "{help}");
     }
 }

@@ -254,6 +254,10 @@ fn follow(all: &Visible, queue: &mut Queue, doubles: &mut Doubles, cursors: &mut
     for kind in Kind::ALL {
         loop {
             let cursor = &mut cursors[kind as usize];
+            if all.revision() < *cursor {
+                debug!("the store was set back: looking at all objects");
+                return sweep(all, queue, doubles, cursors);
+            }
             let Some((events, reached)) = all.events(kind, *cursor, BATCH) else {
                 debug!(%kind, "events were missed: looking at all objects");
                 return sweep(all, queue, doubles, cursors);

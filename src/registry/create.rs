@@ -145,6 +145,17 @@ impl Registry {
     }
 
     async fn create_named(&self, caller: &Caller, object: Object, options: WriteOptions) -> Result<Written, Error> {
+        let key = Key::new(object.spec.kind(), object.metadata.name.as_deref().unwrap_or_default());
+        let mut settling = self.settling(key);
+        loop {
+            let answer = self.create_once(caller, object.clone(), options).await;
+            if settling.is_settled(&answer).await? {
+                return answer;
+            }
+        }
+    }
+
+    async fn create_once(&self, caller: &Caller, object: Object, options: WriteOptions) -> Result<Written, Error> {
         check(&object)?;
         let everything = self.reader_for(Sight::Everything).visible;
         Self::refuse_if_taken(&everything, &object)?;

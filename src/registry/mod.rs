@@ -16,6 +16,7 @@ mod patch;
 mod read;
 mod refresh;
 mod restore;
+mod settle;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;

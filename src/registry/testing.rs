@@ -153,7 +153,7 @@ impl Hub {
     async fn start(inner: Arc<Embedded>, clock: Arc<ManualClock>, window: Window) -> Self {
         let storage =
             Arc::new(Faulty { inner, refused: Mutex::default(), before: Mutex::default(), after: Mutex::default() });
-        let (graph, writer) = Graph::open(&*storage, window).await.unwrap();
+        let (graph, writer) = Graph::open(storage.clone(), window).await.unwrap();
         let writer = tokio::spawn(writer.run());
         let registry = Registry::new(storage.clone(), graph, Arc::new(Packs::default()), clock.clone());
         Self { registry: Arc::new(registry), clock, storage, writer }

@@ -63,6 +63,23 @@ impl Registry {
         options: WriteOptions,
         propose: impl Fn(&Reader, &Arc<Record>) -> Result<Proposed, Error>,
     ) -> Result<Written, Error> {
+        let mut settling = self.settling(Key::new(kind, name));
+        loop {
+            let answer = self.change_once(caller, kind, name, options, &propose).await;
+            if settling.is_settled(&answer).await? {
+                return answer;
+            }
+        }
+    }
+
+    async fn change_once(
+        &self,
+        caller: &Caller,
+        kind: Kind,
+        name: &str,
+        options: WriteOptions,
+        propose: &impl Fn(&Reader, &Arc<Record>) -> Result<Proposed, Error>,
+    ) -> Result<Written, Error> {
         for _ in 0..ATTEMPTS {
             let reader = self.reader(caller);
             let record = reader.visible.get(kind, name).cloned().ok_or_else(|| not_found(kind, name))?;

@@ -139,13 +139,15 @@ fn ca_params(now: Timestamp) -> CertificateParams {
     params
 }
 
-fn set_validity(params: &mut CertificateParams, now: Timestamp, life: Duration) {
+/// Makes it good from a little before `now` on, for `life`.
+pub(super) fn set_validity(params: &mut CertificateParams, now: Timestamp, life: Duration) {
     let seconds = Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0));
     params.not_before = date_time_ymd(1970, 1, 1) + seconds.saturating_sub(SKEW);
     params.not_after = date_time_ymd(1970, 1, 1) + seconds + life;
 }
 
-fn name(common: &str, organization: Option<&str>) -> DistinguishedName {
+/// A subject: its common name and its organization.
+pub(super) fn name(common: &str, organization: Option<&str>) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     if let Some(organization) = organization {
         name.push(DnType::OrganizationName, organization);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::{SignedDuration, Timestamp};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -15,7 +15,7 @@ use rustls::sign::CertifiedKey;
 use tracing::{error, info};
 
 use super::pki::{self, Pki};
-use crate::auth::AskForCertificate;
+use crate::auth::{AskForCertificate, REPLICA};
 use crate::clock::SharedClock;
 
 /// How often the certificates are looked at.
@@ -26,10 +26,13 @@ const TRY_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 /// it was ahead may not have begun.
 const SET_BACK_EVERY: Duration = Duration::from_secs(20);
 
-/// The certificate that new connections are served with.
+/// The certificates that new connections are served with.
 #[derive(Debug)]
 pub struct Certificates {
     current: ArcSwap<CertifiedKey>,
+    /// That for other replicas of this server, who ask for it by a name of their own: they check it by a CA of their
+    /// own, whosever the other certificate is.
+    replicas: ArcSwapOption<CertifiedKey>,
 }
 
 impl Certificates {
@@ -38,7 +41,12 @@ impl Certificates {
     /// # Errors
     /// The certificate can't be used with its key.
     pub fn new(pki: &Pki) -> Result<Arc<Self>, rustls::Error> {
-        Ok(Arc::new(Self { current: ArcSwap::new(certified(pki)?) }))
+        Ok(Self::of(certified(pki)?))
+    }
+
+    /// That one.
+    pub fn of(certified: CertifiedKey) -> Arc<Self> {
+        Arc::new(Self { current: ArcSwap::from_pointee(certified), replicas: ArcSwapOption::empty() })
     }
 
     /// Serves new connections with that of `pki`. True if it is another one.
@@ -46,24 +54,32 @@ impl Certificates {
     /// # Errors
     /// The certificate can't be used with its key; the one before stays.
     pub fn replace(&self, pki: &Pki) -> Result<bool, rustls::Error> {
-        let new = certified(pki)?;
-        let other = new.cert != self.current.load().cert;
+        Ok(self.serve(certified(pki)?))
+    }
+
+    /// Serves new connections with that one. True if it is another one than before.
+    pub fn serve(&self, certified: CertifiedKey) -> bool {
+        let other = certified.cert != self.current.load().cert;
         if other {
-            self.current.store(new);
+            self.current.store(Arc::new(certified));
         }
-        Ok(other)
+        other
+    }
+
+    /// Serves new connections of other replicas with that one.
+    pub fn serve_replicas(&self, certified: CertifiedKey) {
+        self.replicas.store(Some(Arc::new(certified)));
     }
 }
 
-fn certified(pki: &Pki) -> Result<Arc<CertifiedKey>, rustls::Error> {
-    let key =
-        CertifiedKey::from_der(vec![pki.certificate.clone()], pki.key.clone_key(), &aws_lc_rs::default_provider())?;
-    Ok(Arc::new(key))
+fn certified(pki: &Pki) -> Result<CertifiedKey, rustls::Error> {
+    CertifiedKey::from_der(vec![pki.certificate.clone()], pki.key.clone_key(), &aws_lc_rs::default_provider())
 }
 
 impl ResolvesServerCert for Certificates {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let of_replicas = || self.replicas.load_full().filter(|_| hello.server_name() == Some(REPLICA));
+        Some(of_replicas().unwrap_or_else(|| self.current.load_full()))
     }
 }
 

@@ -141,7 +141,7 @@ impl Offline {
     pub(super) async fn open(dir: &Path) -> Result<Self, String> {
         let storage = Embedded::open(dir, Options::default(), Arc::new(SystemClock)).map_err(|e| e.to_string())?;
         let window = Window { bytes: WINDOW_BYTES, ..Window::default() };
-        let (graph, writer) = Graph::open(&*storage, window).await.map_err(|e| e.to_string())?;
+        let (graph, writer) = Graph::open(storage.clone(), window).await.map_err(|e| e.to_string())?;
         tokio::spawn(writer.run());
         let registry = Registry::new(storage.clone(), graph, Arc::new(Packs::new(0)), Arc::new(SystemClock));
         let caller = Caller::authenticated("admin", [MASTERS.to_owned()]);

@@ -79,6 +79,10 @@ impl Subject for Place {
     fn step_clock(&self, ms: i64) {
         self.clock.step_ms(ms);
     }
+
+    fn has_history(&self) -> bool {
+        true
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
