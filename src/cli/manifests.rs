@@ -58,7 +58,7 @@ pub(super) struct Args {
     /// The namespace that the server runs in
     #[arg(long, value_name = "NAME", default_value = NAMESPACE, value_parser = namespace)]
     namespace: String,
-    /// The namespace of the users' ServiceAccounts
+    /// The namespace of the users' service accounts
     #[arg(long, value_name = "NAME", default_value = USER_NAMESPACE, value_parser = namespace)]
     user_namespace: String,
     /// How many replicas run; one is active, the others forward to it
@@ -139,7 +139,7 @@ fn image(value: &str) -> Result<String, String> {
     if value.len() <= MAX_IMAGE && value.chars().all(legal) && value.starts_with(begins) && value.ends_with(begins) {
         Ok(value.to_owned())
     } else {
-        Err(format!("an image is NAME:TAG or NAME@DIGEST, of at most {} letters, digits and ._-/:@", MAX_IMAGE))
+        Err(format!("an image is NAME:TAG or NAME@DIGEST, of at most {MAX_IMAGE} letters, digits and ._-/:@"))
     }
 }
 

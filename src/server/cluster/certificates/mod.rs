@@ -73,6 +73,7 @@ pub struct ReplicaCertificates {
     clock: SharedClock,
     serving: Arc<Certificates>,
     forwarding: Arc<ArcSwap<ClientConfig>>,
+    server_name: ServerName<'static>,
     held: Mutex<Held>,
 }
 
@@ -100,7 +101,7 @@ impl ReplicaCertificates {
     /// Those of this replica. Waits, for as long as it takes, until the cluster has told or taken the CAs.
     ///
     /// # Errors
-    /// A mounted certificate can't be used, which no waiting makes better.
+    /// A mounted certificate, or what was made, can't be used, which no waiting makes better.
     pub async fn open(client: kube::Client, settings: Settings, clock: SharedClock) -> Result<Arc<Self>, String> {
         let mounted = match &settings.mounted {
             Some(mounted) => Some(mounted.read().await?),
@@ -136,8 +137,9 @@ impl ReplicaCertificates {
         });
         serving.serve_replicas(leaf.serving()?);
         let forwarding = Arc::new(ArcSwap::new(leaf.forwarding(&ring, &clock)?));
+        let server_name = ServerName::try_from(REPLICA).map_err(|error| format!("{REPLICA}: {error}"))?;
         let held = Mutex::new(Held { ring, leaf });
-        Ok(Arc::new(Self { secrets, api_services, settings, clock, serving, forwarding, held }))
+        Ok(Arc::new(Self { secrets, api_services, settings, clock, serving, forwarding, server_name, held }))
     }
 
     /// What new connections are served with.
@@ -155,8 +157,8 @@ impl ReplicaCertificates {
 
     /// The name for which a replica asks another one for its certificate, whatever its address.
     #[must_use]
-    pub fn server_name() -> ServerName<'static> {
-        ServerName::try_from(REPLICA).expect("it is a DNS label")
+    pub fn server_name(&self) -> ServerName<'static> {
+        self.server_name.clone()
     }
 
     /// The CAs by which other replicas are believed.
@@ -209,8 +211,8 @@ impl ReplicaCertificates {
     pub(super) async fn look(&self, changed: impl FnOnce()) -> Result<(), String> {
         let now = self.clock.now();
         let lifetimes = &self.settings.lifetimes;
-        let shelf = Shelf { secrets: &self.secrets, api_services: self.api_services.as_ref(), lifetimes };
-        let looked = shelf.look(now).await;
+        let kept = Shelf { secrets: &self.secrets, api_services: self.api_services.as_ref(), lifetimes };
+        let looked = kept.look(now).await;
         let (ring, failed) = match looked {
             Ok(looked) => looked,
             // What is to be made anew by what is known is made anew also while the cluster doesn't answer.
