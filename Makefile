@@ -3,7 +3,7 @@
 # cargo uses all cores by itself, and can't use make's job server through a shell: `make -j` must not matter.
 .NOTPARALLEL:
 unexport MAKEFLAGS
-.PHONY: help run check test bench bench-ci bench-ci-accept build openapi kubectl clean
+.PHONY: help run check test bench bench-ci bench-ci-accept build openapi kubectl cluster clean
 .PHONY: install uninstall deploy undeploy docker-build kubefile
 
 # For a cluster: the image, and the kubectl that its kubeconfig is for.
@@ -62,7 +62,10 @@ openapi: ## write the generated files (openapi/) anew
 	@scripts/openapi
 
 kubectl: ## build the kubectl of the tests (once; kept in ~/.cache/imagehub) and print its path
-	@tests/kubectl/build
+	@echo "$$(tests/cluster/build kubectl)/kubectl"
+
+cluster: ## build the control plane of the tests (once; kept in ~/.cache/imagehub) and print its folder
+	@tests/cluster/build
 
 clean: ## remove what was built here; the cache in ~/.cache/imagehub and ./imagehub-data stay
 	cargo clean

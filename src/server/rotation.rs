@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::{SignedDuration, Timestamp};
@@ -21,6 +22,9 @@ use crate::clock::SharedClock;
 const LOOK_EVERY: SignedDuration = SignedDuration::from_hours(12);
 /// How long after a look that failed the next one is.
 const TRY_AGAIN: SignedDuration = SignedDuration::from_mins(10);
+/// How often it is asked whether the clock was set back: then what is due by it is far away, and what was made while
+/// it was ahead may not have begun.
+const SET_BACK_EVERY: Duration = Duration::from_secs(20);
 
 /// The certificates that new connections are served with.
 #[derive(Debug)]
@@ -90,10 +94,24 @@ pub fn tls(certificates: Arc<Certificates>) -> Arc<ServerConfig> {
 
 /// Makes the certificates in `dir` anew before they end, for ever.
 pub async fn keep_fresh(dir: &Path, address: SocketAddr, clock: SharedClock, certificates: Arc<Certificates>) {
+    keep_fresh_and_ask(dir, address, clock, certificates, SET_BACK_EVERY).await;
+}
+
+async fn keep_fresh_and_ask(
+    dir: &Path,
+    address: SocketAddr,
+    clock: SharedClock,
+    certificates: Arc<Certificates>,
+    set_back_every: Duration,
+) {
     let mut wait = LOOK_EVERY;
     loop {
-        let next = clock.now().checked_add(wait).unwrap_or(Timestamp::MAX);
-        clock.reaches(next).await;
+        let looked = clock.now();
+        let next = looked.checked_add(wait).unwrap_or(Timestamp::MAX);
+        tokio::select! {
+            () = clock.reaches(next) => {}
+            () = is_set_back(&clock, looked, set_back_every) => info!("the clock was set back"),
+        }
         wait = match renew(dir, address, clock.now(), &certificates) {
             Ok(true) => {
                 info!("the serving certificate was made anew");
@@ -105,6 +123,13 @@ pub async fn keep_fresh(dir: &Path, address: SocketAddr, clock: SharedClock, cer
                 TRY_AGAIN
             }
         };
+    }
+}
+
+/// Waits until the clock shows less than `since`.
+async fn is_set_back(clock: &SharedClock, since: Timestamp, every: Duration) {
+    while clock.now() >= since {
+        tokio::time::sleep(every).await;
     }
 }
 
@@ -192,5 +217,78 @@ mod tests {
         assert!(answered >= 50);
         stop.drain.cancel();
         door.await.unwrap();
+    }
+
+    /// How often a certificate was made anew so far: what is in `dir` now, and how often that was another.
+    struct Seen<'a> {
+        dir: &'a Path,
+        last: Vec<u8>,
+        changes: usize,
+    }
+
+    impl<'a> Seen<'a> {
+        fn new(dir: &'a Path) -> Self {
+            let mut seen = Self { dir, last: Vec::new(), changes: 0 };
+            seen.look();
+            seen.changes = 0;
+            seen
+        }
+
+        fn look(&mut self) -> usize {
+            let now = std::fs::read(self.dir.join("pki/server.crt")).unwrap();
+            self.changes += usize::from(now != self.last);
+            self.last = now;
+            self.changes
+        }
+    }
+
+    /// Lets the task that keeps them fresh see what the clock shows.
+    async fn settle() {
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_week_and_steps_of_hours_change_nothing_and_a_year_changes_each_once() {
+        const ADDRESS: &str = "127.0.0.1:8443";
+        const HOUR_MS: i64 = 3_600_000;
+        let (dir, address) = (tempfile::tempdir().unwrap(), ADDRESS.parse().unwrap());
+        let clock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
+        let shared: SharedClock = clock.clone();
+        let certificates = Certificates::new(&pki::prepare(dir.path(), address, clock.now()).unwrap()).unwrap();
+        let mut seen = Seen::new(dir.path());
+        let task = tokio::spawn({
+            let (dir, every) = (dir.path().to_owned(), Duration::from_millis(1));
+            async move { keep_fresh_and_ask(&dir, address, shared, certificates, every).await }
+        });
+        let files = || std::fs::read_dir(dir.path().join("pki")).unwrap().count();
+        let before = files();
+        settle().await;
+        for _ in 0..7 * 48 {
+            clock.step_ms(HOUR_MS / 2);
+            settle().await;
+        }
+        for hours in [13, -5, 30, -40, 1, 12] {
+            clock.step_ms(hours * HOUR_MS);
+            settle().await;
+        }
+        assert_eq!((seen.look(), files()), (0, before), "in a week");
+        for month in 1..=36 {
+            clock.step_ms(30 * 24 * HOUR_MS);
+            settle().await;
+            seen.look();
+            assert!(seen.changes <= month / 10, "month {month}: made anew {} times", seen.changes);
+        }
+        assert_eq!((seen.changes, files()), (3, before), "in three years");
+        // The last one is of a clock that was months ahead. Now it is set right.
+        clock.step_ms(-300 * 24 * HOUR_MS);
+        let set_right = async {
+            while seen.look() == 3 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), set_right).await.expect("it is made anew");
+        task.abort();
     }
 }

@@ -8,6 +8,8 @@
 
 mod abuse;
 mod access;
+mod clock;
+mod cluster;
 mod documents;
 mod harness;
 mod history;
