@@ -243,6 +243,21 @@ mod tests {
     }
 
     #[test]
+    fn serve_takes_the_flags_that_the_pods_run_it_with() {
+        let all = objects(&rendered(&[]));
+        let args = &find(&all, "Deployment", "imagehub")["spec"]["template"]["spec"]["containers"][0]["args"];
+        let there = |flag: &str| flag.replace("$(POD_IP)", "10.0.0.1").replace("$(POD_NAMESPACE)", NAMESPACE);
+        let flags: Vec<String> = args.as_array().unwrap().iter().map(|arg| there(arg.as_str().unwrap())).collect();
+        assert_eq!(flags[0], "serve");
+        assert_eq!(check(&flags[1..]), Ok(()));
+        // And those that the overlay and the component with a certificate add.
+        let added = ["--storage=embedded", "--data-dir=/d", "--tls-cert-file=/c", "--tls-private-key-file=/k"];
+        for flag in added {
+            assert_eq!(check(&[flag.to_owned()]).err().filter(|why| why.contains("unexpected argument")), None);
+        }
+    }
+
+    #[test]
     fn what_serve_does_not_take_is_refused() {
         assert_eq!(check(&["--create-organizations=admin".to_owned()]), Ok(()));
         let error = check(&["--colour".to_owned()]).unwrap_err();

@@ -15,14 +15,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, PostParams};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::api_service::{ApiServices, FIELD_MANAGER, Published};
@@ -72,8 +71,7 @@ pub struct ReplicaCertificates {
     settings: Settings,
     clock: SharedClock,
     serving: Arc<Certificates>,
-    forwarding: Arc<ArcSwap<ClientConfig>>,
-    server_name: ServerName<'static>,
+    forwarding: watch::Sender<Arc<ClientConfig>>,
     held: Mutex<Held>,
 }
 
@@ -136,10 +134,9 @@ impl ReplicaCertificates {
             None => leaf.serving()?,
         });
         serving.serve_replicas(leaf.serving()?);
-        let forwarding = Arc::new(ArcSwap::new(leaf.forwarding(&ring, &clock)?));
-        let server_name = ServerName::try_from(REPLICA).map_err(|error| format!("{REPLICA}: {error}"))?;
+        let forwarding = watch::Sender::new(leaf.forwarding(&ring, &clock)?);
         let held = Mutex::new(Held { ring, leaf });
-        Ok(Arc::new(Self { secrets, api_services, settings, clock, serving, forwarding, server_name, held }))
+        Ok(Arc::new(Self { secrets, api_services, settings, clock, serving, forwarding, held }))
     }
 
     /// What new connections are served with.
@@ -148,17 +145,11 @@ impl ReplicaCertificates {
         Arc::clone(&self.serving)
     }
 
-    /// How this replica speaks to another: it shows who it is, and believes the shared CAs. Another one after each
-    /// change, for connections that are made from then on.
+    /// How this replica speaks to another: it shows who it is, and asks for the certificate of [`REPLICA`] whatever
+    /// the address. Another one after each change, for connections that are made from then on.
     #[must_use]
-    pub fn forwarding(&self) -> Arc<ArcSwap<ClientConfig>> {
-        Arc::clone(&self.forwarding)
-    }
-
-    /// The name for which a replica asks another one for its certificate, whatever its address.
-    #[must_use]
-    pub fn server_name(&self) -> ServerName<'static> {
-        self.server_name.clone()
+    pub fn forwarding(&self) -> watch::Receiver<Arc<ClientConfig>> {
+        self.forwarding.subscribe()
     }
 
     /// The CAs by which other replicas are believed.
@@ -244,7 +235,7 @@ impl ReplicaCertificates {
                 info!("the serving certificate was made anew");
             }
         }
-        self.forwarding.store(forwarding);
+        self.forwarding.send_replace(forwarding);
         held.ring = ring;
         if let Some(fresh) = fresh {
             held.leaf = fresh;
