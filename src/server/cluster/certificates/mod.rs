@@ -15,14 +15,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, PostParams};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::api_service::{ApiServices, FIELD_MANAGER, Published};
@@ -72,7 +71,7 @@ pub struct ReplicaCertificates {
     settings: Settings,
     clock: SharedClock,
     serving: Arc<Certificates>,
-    forwarding: Arc<ArcSwap<ClientConfig>>,
+    forwarding: watch::Sender<Arc<ClientConfig>>,
     held: Mutex<Held>,
 }
 
@@ -100,7 +99,7 @@ impl ReplicaCertificates {
     /// Those of this replica. Waits, for as long as it takes, until the cluster has told or taken the CAs.
     ///
     /// # Errors
-    /// A mounted certificate can't be used, which no waiting makes better.
+    /// A mounted certificate, or what was made, can't be used, which no waiting makes better.
     pub async fn open(client: kube::Client, settings: Settings, clock: SharedClock) -> Result<Arc<Self>, String> {
         let mounted = match &settings.mounted {
             Some(mounted) => Some(mounted.read().await?),
@@ -135,7 +134,7 @@ impl ReplicaCertificates {
             None => leaf.serving()?,
         });
         serving.serve_replicas(leaf.serving()?);
-        let forwarding = Arc::new(ArcSwap::new(leaf.forwarding(&ring, &clock)?));
+        let forwarding = watch::Sender::new(leaf.forwarding(&ring, &clock)?);
         let held = Mutex::new(Held { ring, leaf });
         Ok(Arc::new(Self { secrets, api_services, settings, clock, serving, forwarding, held }))
     }
@@ -146,17 +145,11 @@ impl ReplicaCertificates {
         Arc::clone(&self.serving)
     }
 
-    /// How this replica speaks to another: it shows who it is, and believes the shared CAs. Another one after each
-    /// change, for connections that are made from then on.
+    /// How this replica speaks to another: it shows who it is, and asks for the certificate of [`REPLICA`] whatever
+    /// the address. Another one after each change, for connections that are made from then on.
     #[must_use]
-    pub fn forwarding(&self) -> Arc<ArcSwap<ClientConfig>> {
-        Arc::clone(&self.forwarding)
-    }
-
-    /// The name for which a replica asks another one for its certificate, whatever its address.
-    #[must_use]
-    pub fn server_name() -> ServerName<'static> {
-        ServerName::try_from(REPLICA).expect("it is a DNS label")
+    pub fn forwarding(&self) -> watch::Receiver<Arc<ClientConfig>> {
+        self.forwarding.subscribe()
     }
 
     /// The CAs by which other replicas are believed.
@@ -209,8 +202,8 @@ impl ReplicaCertificates {
     pub(super) async fn look(&self, changed: impl FnOnce()) -> Result<(), String> {
         let now = self.clock.now();
         let lifetimes = &self.settings.lifetimes;
-        let shelf = Shelf { secrets: &self.secrets, api_services: self.api_services.as_ref(), lifetimes };
-        let looked = shelf.look(now).await;
+        let kept = Shelf { secrets: &self.secrets, api_services: self.api_services.as_ref(), lifetimes };
+        let looked = kept.look(now).await;
         let (ring, failed) = match looked {
             Ok(looked) => looked,
             // What is to be made anew by what is known is made anew also while the cluster doesn't answer.
@@ -242,7 +235,7 @@ impl ReplicaCertificates {
                 info!("the serving certificate was made anew");
             }
         }
-        self.forwarding.store(forwarding);
+        self.forwarding.send_replace(forwarding);
         held.ring = ring;
         if let Some(fresh) = fresh {
             held.leaf = fresh;
