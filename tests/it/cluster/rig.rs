@@ -129,7 +129,7 @@ impl Cluster {
             flag("authorization-mode", "RBAC"),
             flag("service-cluster-ip-range", "10.96.0.0/16"),
             flag("service-account-issuer", "https://kubernetes.default.svc"),
-            flag("service-account-key-file", path("sa.key")),
+            flag("service-account-key-file", path("sa.pub")),
             flag("service-account-signing-key-file", path("sa.key")),
             flag("requestheader-client-ca-file", path("front-proxy-ca.crt")),
             flag("requestheader-allowed-names", "front-proxy-client"),
