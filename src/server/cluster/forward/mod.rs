@@ -17,7 +17,6 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
@@ -78,7 +77,7 @@ impl Default for Limits {
 pub struct Credentials {
     /// The certificate that it shows (its common name is [`crate::auth::REPLICA`]), and whom it believes. Looked at for
     /// each request: certificates are made anew while the server runs.
-    pub tls: Arc<ArcSwap<ClientConfig>>,
+    pub tls: watch::Receiver<Arc<ClientConfig>>,
     /// The name that the others' certificates have to be for, wherever they are.
     pub server_name: ServerName<'static>,
 }

@@ -62,7 +62,10 @@ impl Authority {
     }
 
     fn credentials(&self) -> Credentials {
-        Credentials { tls: Arc::new(ArcSwap::new(self.client())), server_name: ServerName::try_from(NAME).unwrap() }
+        Credentials {
+            tls: watch::Sender::new(self.client()).subscribe(),
+            server_name: ServerName::try_from(NAME).unwrap(),
+        }
     }
 }
 
@@ -458,14 +461,15 @@ async fn what_a_slow_reader_does_not_take_is_not_made() {
 async fn new_certificates_are_used_and_a_strangers_is_not_believed() {
     let (old, new) = (Authority::new(), Authority::new());
     let limits = Limits { hold: Duration::from_millis(200), ..Limits::default() };
-    let credentials = old.credentials();
+    let tls = watch::Sender::new(old.client());
+    let credentials = Credentials { tls: tls.subscribe(), ..old.credentials() };
     let standby = Replica::new("a", credentials.clone(), limits);
     let other = Replica::new("b", new.credentials(), Limits::default());
     other.role.send_replace(active().0);
     standby.role.send_replace(at(other.listen(&new).await));
     let (code, text) = read(standby.ask("POST", "/echo", "x").await).await;
     assert!(code == 503 && text.contains("invalid peer certificate"), "{code} {text}");
-    credentials.tls.store(new.client());
+    tls.send_replace(new.client());
     assert_eq!(standby.ask("POST", "/echo", "x").await.status(), 200);
 
     let named_otherwise = Credentials { server_name: ServerName::try_from("other.internal").unwrap(), ..credentials };

@@ -60,7 +60,7 @@ impl Wire {
 
     /// The client; a new one where the certificates are. The connections of the old one end with its last request.
     fn client(&self) -> Requests {
-        let tls = self.credentials.tls.load_full();
+        let tls = Arc::clone(&self.credentials.tls.borrow());
         let mut current = self.current.lock();
         if let Some((made_with, client)) = &*current
             && Arc::ptr_eq(made_with, &tls)
