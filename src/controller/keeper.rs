@@ -222,7 +222,7 @@ fn sweep(all: &Visible, queue: &mut Queue, cursors: &mut [Revision; Kind::ALL.le
             } else {
                 queue.urgent.insert(Work::Refresh(record.key.clone()));
             }
-            if record.owners().next().is_some() {
+            if record.owners().next().is_some() && !cascade::rightly_owned(all, &record) {
                 queue.urgent.insert(Work::Collect(record.key.clone()));
             }
             if record.deleting {
@@ -266,7 +266,8 @@ fn touched(all: &Visible, event: &Event, queue: &mut Queue) {
         }
         let owners = |record: &Record| record.owners().map(|o| (o.uid.to_owned(), o.blocks)).collect::<Vec<_>>();
         if old.is_none_or(|old| owners(old) != owners(new)) {
-            if new.owners().next().is_some() {
+            // Where it is gone later, its own event says so.
+            if new.owners().next().is_some() && !cascade::rightly_owned(all, new) {
                 queue.urgent.insert(Work::Collect(new.key.clone()));
             }
             // An owner may have waited for just this one.

@@ -27,9 +27,9 @@ impl Registry {
         if dry_run {
             return Ok(());
         }
-        for object in missing {
+        for mut object in missing {
             let kind = object.spec.kind();
-            match self.insert(caller, object, WriteOptions::default()).await {
+            match self.insert(caller, &mut object, WriteOptions::default()).await {
                 // Somebody else was quicker.
                 Ok(_) => {}
                 Err(Error::AlreadyExists { .. } | Error::Invalid { .. })
@@ -48,7 +48,12 @@ impl Registry {
     }
 
     /// The owners to be made, the outermost first, prepared and checked.
-    fn missing_owners(&self, caller: &Caller, everything: &Visible, spec: &Spec) -> Result<Vec<Object>, Error> {
+    pub(super) fn missing_owners(
+        &self,
+        caller: &Caller,
+        everything: &Visible,
+        spec: &Spec,
+    ) -> Result<Vec<Object>, Error> {
         let kind = spec.kind();
         let Some(name) = spec.name() else { return Ok(Vec::new()) };
         let mut missing = Vec::new();
@@ -112,10 +117,12 @@ impl Registry {
     /// What making the owner anew says; for what was just made, Conflict where its owner's deletion has begun in
     /// between: then it is taken out again.
     pub(super) async fn owner_stands(&self, caller: &Caller, record: &Arc<Record>, made: bool) -> Result<bool, Error> {
-        let object = record.object();
-        let Some((kind, full)) = object.spec.name().and_then(|name| owner_name(record.kind(), name)) else {
-            return Ok(true);
+        let name = match (record.image(), record.repository()) {
+            (Some(image), _) => &image.name,
+            (_, Some(repository)) => &repository.name,
+            _ => return Ok(true),
         };
+        let Some((kind, full)) = owner_name(record.kind(), name) else { return Ok(true) };
         let everything = self.reader_for(Sight::Everything).visible;
         let owner = match kind {
             Kind::Repository => everything.repository(full),
@@ -136,7 +143,7 @@ impl Registry {
         if everything.get(record.kind(), record.name()).is_none() {
             return Ok(false);
         }
-        self.ensure_owners(caller, &object.spec, false).await?;
+        self.ensure_owners(caller, &record.object().spec, false).await?;
         self.refresh(&record.key).await?;
         Ok(self.reader_for(Sight::Everything).visible.get(record.kind(), record.name()).is_some())
     }
