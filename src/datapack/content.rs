@@ -175,7 +175,7 @@ pub fn write_tag(out: &mut Vec<u8>, record: &Record) {
 }
 
 /// Appends `text` as a JSON string.
-fn write_string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     // Counted, without a way out in between, so that many bytes are looked at at once.
     let special = text.bytes().map(|b| usize::from(b < 0x20 || b == b'"' || b == b'\\')).sum::<usize>();
     if special == 0 {

@@ -40,6 +40,13 @@ impl Named {
         }
     }
 
+    /// Wakes all.
+    pub(super) fn tell_all(&self, revision: Revision) {
+        for sender in self.0.lock().values() {
+            sender.send_replace(revision);
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.lock().len()

@@ -7,17 +7,18 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use futures::future::OptionFuture;
-use futures::stream;
+use futures::future::{BoxFuture, Fuse, OptionFuture};
+use futures::{FutureExt as _, stream};
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::negotiate::{Accepted, Form};
 use super::params::Include;
+use super::relay::Until;
 use super::table;
 use crate::api::{API_VERSION, Kind};
 use crate::clock::SharedClock;
@@ -45,10 +46,10 @@ struct Writer {
 pub(super) struct Events {
     watch: Watch,
     writer: Writer,
-    stop: CancellationToken,
-    /// Resolves when that is cancelled. One that stays, as the next: to join and leave those who wait, at each of
-    /// ten thousand watchers' events, costs more than the event.
-    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    until: Until,
+    /// Resolves when that is over. One that stays, as the next: to join and leave those who wait, at each of ten
+    /// thousand watchers' events, costs more than the event.
+    over: Fuse<BoxFuture<'static, ()>>,
     /// Resolves when the watcher's credentials are taken back, if they can be.
     revoked: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// What is to be sent next. It is written only when it is: what waits for a slow reader is shared with
@@ -66,20 +67,20 @@ const ENDS_SPREAD: Duration = Duration::from_secs(1);
 type Batch = (Reader, std::vec::IntoIter<WatchItem>);
 
 impl Events {
-    /// The events of `watch`, until it ends or `stop` is cancelled.
+    /// The events of `watch`, until it ends or `until` is over.
     pub(super) fn new(
         accepted: Accepted,
         include: Include,
         kind: Kind,
         clock: SharedClock,
         watch: Watch,
-        stop: CancellationToken,
+        until: Until,
     ) -> Self {
         let definitions = Some(table::definitions(kind));
         let writer = Writer { kind, form: accepted.form, include, clock, definitions };
-        let stopped = Box::pin(stop.clone().cancelled_owned());
+        let over = until.clone().over_owned().fuse();
         let revoked = watch.caller().revocation().map(|revoked| Box::pin(revoked.cancelled_owned()));
-        Self { watch, writer, stop, stopped, revoked, pending: None, hold: None }
+        Self { watch, writer, until, over, revoked, pending: None, hold: None }
     }
 
     /// The next events, a line each, of about [`CHUNK`] bytes; `None` when it is over. Nothing is lost where
@@ -88,7 +89,7 @@ impl Events {
         self.wait_out().await;
         let (reader, mut items) = match self.pending.take() {
             // No bookmark: it would say that what is left out here was sent.
-            Some(_) if self.stop.is_cancelled() => return None,
+            Some(_) if self.until.is_over() => return None,
             Some(_) if self.watch.caller().is_revoked() => self.end_revoked()?,
             Some(pending) => pending,
             None => {
@@ -125,18 +126,22 @@ impl Events {
         if let Some(hold) = self.hold {
             tokio::select! {
                 () = tokio::time::sleep_until(hold) => {}
-                () = self.stop.cancelled() => {}
+                () = self.until.over() => {}
             }
             self.hold = None;
         }
     }
 
     async fn batch(&mut self) -> Option<Batch> {
-        let batch = tokio::select! {
-            biased;
-            Some(()) = OptionFuture::from(self.revoked.as_mut()) => return self.end_revoked(),
-            () = self.stopped.as_mut() => self.watch.end(),
-            batch = self.watch.next() => batch,
+        let batch = if self.until.is_over() {
+            self.watch.end()
+        } else {
+            tokio::select! {
+                biased;
+                Some(()) = OptionFuture::from(self.revoked.as_mut()) => return self.end_revoked(),
+                () = &mut self.over => self.watch.end(),
+                batch = self.watch.next() => batch,
+            }
         };
         batch.map(|(reader, items)| (reader, items.into_iter()))
     }

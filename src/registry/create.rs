@@ -1,6 +1,7 @@
 //! Making an object.
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -142,23 +143,34 @@ impl Registry {
     }
 
     async fn create_named(&self, caller: &Caller, mut object: Object, options: WriteOptions) -> Result<Written, Error> {
-        check(&object)?;
+        let key = Key::new(object.spec.kind(), object.metadata.name.as_deref().unwrap_or_default());
+        let mut settling = self.settling(key);
+        loop {
+            let answer = self.create_once(caller, &mut object, options).await;
+            if settling.is_settled(&answer).await? {
+                return answer;
+            }
+        }
+    }
+
+    async fn create_once(&self, caller: &Caller, object: &mut Object, options: WriteOptions) -> Result<Written, Error> {
+        check(object)?;
         let everything = self.reader_for(Sight::Everything).visible;
-        Self::refuse_if_taken(&everything, &object)?;
+        Self::refuse_if_taken(&everything, object)?;
         if !self.missing_owners(caller, &everything, &object.spec)?.is_empty() {
             // What can't be stored must be known before its owners are made for it.
-            derive(&everything, &mut object);
-            check_size(&object)?;
+            derive(&everything, object);
+            check_size(object)?;
         }
         drop(everything);
         for _ in 0..ATTEMPTS {
             self.ensure_owners(caller, &object.spec, options.dry_run).await?;
-            let record = self.insert(caller, &mut object, options).await?;
+            let record = self.insert(caller, object, options).await?;
             if options.dry_run || self.owner_stands(caller, &record, true).await? {
                 return Ok(Written { reader: self.reader(caller), record, created: true, warnings: Vec::new() });
             }
         }
-        Err(modified(&Key::new(object.spec.kind(), object.metadata.name.unwrap_or_default())))
+        Err(modified(&Key::new(object.spec.kind(), object.metadata.name.clone().unwrap_or_default())))
     }
 
     /// Stores a prepared and checked object under its name. What follows from the rest is set in it.
@@ -206,11 +218,8 @@ impl Registry {
 
     /// Held while a `spec.name` is claimed.
     async fn claim(&self, name: &str) -> tokio::sync::MutexGuard<'_, ()> {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
         let stripes = self.claims.len() as u64;
-        let stripe = usize::try_from(hasher.finish() % stripes).unwrap_or(0);
+        let stripe = usize::try_from(self.stripe_of.hash_one(name) % stripes).unwrap_or(0);
         self.claims[stripe].lock().await
     }
 

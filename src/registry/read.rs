@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::api::Kind;
-use crate::datapack::{Content, Packs, write_tag};
+use crate::datapack::{Content, Packs, write_string, write_tag};
 use crate::graph::{Digest, Record, Revision, Visible};
 
 /// What an answer with a pack takes beside the stored object and the content, in bytes: its version, and when it goes.
@@ -133,8 +133,4 @@ fn write_pack_status(out: &mut Vec<u8>, record: &Record, content: &Content) {
     // To the second, as kube's times; rounded down, so that it is not promised for longer.
     let expires = Timestamp::from_second(expires.as_second()).unwrap_or(expires);
     write!(out, r#","expiresAt":"{expires}"}}"#).expect("a Vec takes all");
-}
-
-fn write_string(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("a Vec takes all");
 }

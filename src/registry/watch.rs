@@ -98,6 +98,8 @@ pub struct Watch {
     name: Option<Arc<str>>,
     /// What was there at the start, not yet sent, the last first.
     existing: Vec<Arc<Record>>,
+    /// Of which filling of the graph it is.
+    generation: u64,
     /// All up to here has been sent.
     cursor: Revision,
     initial_end_due: bool,
@@ -138,7 +140,7 @@ impl Registry {
             WatchStart::After(revision) => {
                 // One of a version that is still to come just waits for it.
                 cursor = revision;
-                if let Some(error) = check(&reader.visible, kind, cursor) {
+                if let Some(error) = check(&reader.visible, kind, reader.visible.generation(), cursor) {
                     return Err(error);
                 }
             }
@@ -155,6 +157,7 @@ impl Registry {
             changes,
             name,
             existing,
+            generation: reader.visible.generation(),
             cursor,
             initial_end_due: options.initial_end,
             next_bookmark: started + BOOKMARK_EVERY,
@@ -170,16 +173,19 @@ impl Registry {
 }
 
 /// Why a watch of a kind that has seen all up to `cursor` can't go on.
-fn check(visible: &Visible, kind: Kind, cursor: Revision) -> Option<Error> {
+fn check(visible: &Visible, kind: Kind, generation: u64, cursor: Revision) -> Option<Error> {
     let missed = || cursor < visible.floor() && visible.events(kind, cursor, 1).is_none();
-    check_sight(visible, kind, cursor).or_else(|| missed().then(|| too_old(visible, cursor)))
+    check_view(visible, kind, generation, cursor).or_else(|| missed().then(|| too_old(visible, cursor)))
 }
 
-/// Whether what the caller sees has changed since.
-fn check_sight(visible: &Visible, kind: Kind, cursor: Revision) -> Option<Error> {
+/// Whether all was read anew, or what the caller sees has changed since.
+fn check_view(visible: &Visible, kind: Kind, generation: u64, cursor: Revision) -> Option<Error> {
+    let expired = |message: String| Some(Error::Expired { message, continue_token: None });
+    if visible.generation() != generation {
+        return expired(format!("too old resource version: {cursor} ({}): all was read anew", visible.floor()));
+    }
     let changed = visible.sight_changed(kind, cursor)?;
-    let message = format!("too old resource version: {cursor} ({changed}): what you may see has changed since");
-    Some(Error::Expired { message, continue_token: None })
+    expired(format!("too old resource version: {cursor} ({changed}): what you may see has changed since"))
 }
 
 fn too_old(visible: &Visible, cursor: Revision) -> Error {
@@ -262,7 +268,7 @@ impl Watch {
 
     fn start_items(&mut self) -> (Reader, Vec<WatchItem>) {
         let reader = self.reader();
-        if let Some(error) = check(&reader.visible, self.kind, self.cursor) {
+        if let Some(error) = check(&reader.visible, self.kind, self.generation, self.cursor) {
             // What the caller may see has changed while it was being sent.
             self.over = true;
             return (reader, vec![WatchItem::Failed(error)]);
@@ -277,7 +283,7 @@ impl Watch {
 
     fn event_items(&mut self) -> Option<(Reader, Vec<WatchItem>)> {
         let reader = self.reader();
-        if let Some(error) = check_sight(&reader.visible, self.kind, self.cursor) {
+        if let Some(error) = check_view(&reader.visible, self.kind, self.generation, self.cursor) {
             self.over = true;
             return Some((reader, vec![WatchItem::Failed(error)]));
         }
@@ -328,11 +334,11 @@ impl Watch {
         let reader = self.reader();
         if self.name.is_some() {
             if let Some(quiet) = quiet
-                && check_sight(&reader.visible, self.kind, self.cursor).is_none()
+                && check_view(&reader.visible, self.kind, self.generation, self.cursor).is_none()
             {
                 self.cursor = self.cursor.max(quiet);
             }
-        } else if check(&reader.visible, self.kind, self.cursor).is_none()
+        } else if check(&reader.visible, self.kind, self.generation, self.cursor).is_none()
             // Where nothing of the kind has happened since, the watcher has come as far as the store has.
             && let Some((events, reached)) = reader.visible.events(self.kind, self.cursor, 1)
             && events.is_empty()
