@@ -239,7 +239,7 @@ fn sweep(all: &Visible, queue: &mut Queue, doubles: &mut Doubles, cursors: &mut 
             if let Some(image) = record.image() {
                 doubles.look(all, &image.name);
             }
-            if record.owners().next().is_some() {
+            if record.owners().next().is_some() && !cascade::rightly_owned(all, &record) {
                 queue.urgent.insert(Work::Collect(record.key.clone()));
             }
             if record.deleting {
@@ -287,7 +287,8 @@ fn touched(all: &Visible, event: &Event, queue: &mut Queue, doubles: &mut Double
         }
         let owners = |record: &Record| record.owners().map(|o| (o.uid.to_owned(), o.blocks)).collect::<Vec<_>>();
         if old.is_none_or(|old| owners(old) != owners(new)) {
-            if new.owners().next().is_some() {
+            // Where it is gone later, its own event says so.
+            if new.owners().next().is_some() && !cascade::rightly_owned(all, new) {
                 queue.urgent.insert(Work::Collect(new.key.clone()));
             }
             // An owner may have waited for just this one.

@@ -71,6 +71,13 @@ impl Event {
         self.new_record().or(self.old.as_ref())
     }
 
+    /// Whether an object has lost a label by it, or a label's value.
+    pub(super) fn takes_label(&self) -> bool {
+        let new = self.new_record();
+        let kept = |(label, value): (&str, &str)| new.is_some_and(|new| new.label(label) == Some(value));
+        self.old.as_ref().is_some_and(|old| !old.labels().all(kept))
+    }
+
     /// What the window's budget counts for it: the old version that only the log keeps, and itself.
     pub(super) fn weight(&self) -> usize {
         const OVERHEAD: usize = 256;

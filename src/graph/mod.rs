@@ -3,6 +3,7 @@
 //! is woken for a revision sees a snapshot that has it. [`Visible`] is the only public reader.
 
 mod cached;
+mod changes;
 mod event;
 mod names;
 mod record;
@@ -26,6 +27,7 @@ use crate::storage::{Commit, ReadError, Storage};
 pub use crate::storage::{Key, Revision};
 
 pub use cached::Cached;
+pub use changes::Changes;
 pub use event::{ENCODINGS, Event};
 pub use record::{
     Damaged, Digest, Envelope, Field, Head, ImageHead, OrganizationHead, Owner, PackHead, Record, RepositoryHead,
@@ -35,6 +37,7 @@ pub use set::Set;
 pub use sight::Sight;
 use sight::SightLog;
 use snapshot::Snapshot;
+pub use snapshot::repository_of;
 pub use visible::{Query, Visible, selects};
 
 /// How much history is kept in memory, for watches to resume and lists to go on.
@@ -74,6 +77,10 @@ pub struct Graph {
     published: watch::Sender<Revision>,
     /// The same, but only moved when an object of the kind changes, for watchers.
     changed: [watch::Sender<Revision>; Kind::ALL.len()],
+    /// The same for those who wait for one object.
+    named: [changes::Named; Kind::ALL.len()],
+    /// Moved when somebody may see what they didn't, or no longer what they did.
+    sight: watch::Sender<Revision>,
 }
 
 /// The one who writes the graph.
@@ -97,6 +104,8 @@ impl Graph {
         let graph = Arc::new(Self {
             published: watch::Sender::new(revision),
             changed: std::array::from_fn(|_| watch::Sender::new(revision)),
+            named: Default::default(),
+            sight: watch::Sender::new(revision),
             current: ArcSwap::from_pointee(snapshot),
         });
         let commits = storage.watch(revision);
@@ -130,6 +139,18 @@ impl Graph {
     #[must_use]
     pub fn changes(&self, kind: Kind) -> watch::Receiver<Revision> {
         self.changed[kind as usize].subscribe()
+    }
+
+    /// The same, with what [`Changes`] knows.
+    #[must_use]
+    pub fn changes_of_kind(&self, kind: Kind) -> Changes {
+        Changes::of_kind(self.changes(kind))
+    }
+
+    /// Tells of the changes of one object, whether it is there yet or not.
+    #[must_use]
+    pub fn changes_of(self: &Arc<Self>, key: Key) -> Changes {
+        Changes::of_object(self, key)
     }
 
     /// Tells of every change.
@@ -174,6 +195,7 @@ impl Writer {
         for sender in &self.graph.changed {
             sender.send_replace(revision);
         }
+        self.graph.named.iter().for_each(|named| named.tell_all(revision));
         self.graph.published.send_replace(revision);
         Ok(())
     }
@@ -185,6 +207,7 @@ impl Writer {
         };
         let mut snapshot = Snapshot::clone(&self.graph.current.load());
         let mut changed = [None; Kind::ALL.len()];
+        let keys: Vec<_> = commits.iter().map(|commit| (commit.key.clone(), commit.revision)).collect();
         let sight = snapshot.sight_log.newest();
         for (commit, record) in decode_all(commits)? {
             changed[commit.key.kind as usize] = Some(commit.revision);
@@ -194,7 +217,8 @@ impl Writer {
         let horizon = snapshot.at_ms.saturating_sub(age);
         let trimmed = snapshot.trim(self.window.bytes, horizon);
         let revision = snapshot.revision;
-        if snapshot.sight_log.newest() > sight {
+        let sight_changed = snapshot.sight_log.newest() > sight;
+        if sight_changed {
             // A change of sight has no event of these kinds, but their watchers must look.
             changed[Kind::Image as usize] = Some(revision);
             changed[Kind::Repository as usize] = Some(revision);
@@ -204,7 +228,13 @@ impl Writer {
         for version in trimmed {
             version.cut();
         }
-        // First the kinds: whoever reads its own write may look at once for the event of it.
+        for (key, revision) in keys {
+            self.graph.named[key.kind as usize].tell(&key.name, revision);
+        }
+        if sight_changed {
+            self.graph.sight.send_replace(revision);
+        }
+        // First these: whoever reads its own write may look at once for the event of it.
         for (sender, revision) in self.graph.changed.iter().zip(changed) {
             if let Some(revision) = revision {
                 sender.send_replace(revision);
@@ -241,8 +271,10 @@ fn decode_all(commits: Vec<Commit>) -> Result<Vec<(Commit, Option<Record>)>, Dam
         let record = value.map(|v| Record::take(commit.key.clone(), commit.revision, v)).transpose()?;
         Ok((commit, record))
     }
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    if commits.len() < PARALLEL || threads == 1 {
+    // How many cores there are is read from the system's files: not for each batch.
+    let many = commits.len() >= PARALLEL;
+    let threads = if many { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 };
+    if threads == 1 {
         return commits.into_iter().map(decode).collect();
     }
     let size = commits.len().div_ceil(threads);

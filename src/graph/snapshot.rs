@@ -192,6 +192,8 @@ pub struct Snapshot {
     pub(super) floor: Revision,
     pub(super) log: Vector<Arc<Event>>,
     pub(super) log_bytes: usize,
+    /// How many events of each kind took a label from an object: only by these do indexes have more than there is.
+    pub(super) relabelled: [usize; Kind::ALL.len()],
     /// How many bytes of encodings the events of the log keep.
     encoded_bytes: Arc<AtomicUsize>,
     pub(super) sight_log: SightLog,
@@ -370,6 +372,7 @@ impl Snapshot {
                 kept: Arc::clone(&self.encoded_bytes),
             };
             self.log_bytes += event.weight();
+            self.relabelled[key.kind as usize] += usize::from(event.takes_label());
             self.log.push_back(Arc::new(event));
         } else {
             self.floor = revision;
@@ -389,6 +392,7 @@ impl Snapshot {
             let event = Arc::clone(event);
             self.log.pop_front();
             self.log_bytes -= event.weight();
+            self.relabelled[event.key.kind as usize] -= usize::from(event.takes_label());
             self.floor = event.revision;
             let table = &mut self.tables[event.key.kind as usize];
             let newest = table.by_name.get(&event.key.name).cloned();
@@ -709,7 +713,7 @@ impl Table {
 
 /// org/repo of org/repo:tag; the whole of what has no such form, as old data may.
 #[must_use]
-pub(super) fn repository_of(image: &str) -> &str {
+pub fn repository_of(image: &str) -> &str {
     split_image_name(image).map_or(image, |(organization, repo, _)| &image[..organization.len() + 1 + repo.len()])
 }
 

@@ -278,7 +278,21 @@ impl Visible {
             };
             return self.snapshot.live(query.kind) - hidden;
         }
-        self.list(query).count()
+        self.count_labelled(query).unwrap_or_else(|| self.list(query).count())
+    }
+
+    /// How many objects have a label, where the index tells without a look at each: all that `query` asks for is
+    /// one label's value, and nothing of the kind is hidden from the caller.
+    fn count_labelled(&self, query: Query<'_>) -> Option<usize> {
+        let Query { kind, after: None, at, labels, fields } = query else { return None };
+        let [Requirement::Eq { key, value }] = labels.requirements() else { return None };
+        let hidden = self.sight != Sight::Everything && self.snapshot.hidden_from_public(kind) > 0;
+        if hidden || at < self.snapshot.revision || !fields.is_empty() {
+            return None;
+        }
+        let Some(names) = self.snapshot.labelled(kind, key, value) else { return Some(0) };
+        // The index keeps those that had the value within the window: nearly always there are none of the kind.
+        (self.snapshot.relabelled[kind as usize] == 0).then_some(names.len())
     }
 
     /// The names among which all are that `query` asks for, from the index that leaves the fewest; `None`
@@ -349,5 +363,44 @@ impl Visible {
             }
         }
         if gap { None } else { Some((found, self.revision())) }
+    }
+
+    /// The events of one object after `after`, in order, `limit` at most, and the revision up to which they are
+    /// all; `None` where the window no longer has them. Nothing else that happened is looked at, as a rule.
+    #[must_use]
+    pub fn events_of(
+        &self,
+        kind: Kind,
+        name: &str,
+        after: Revision,
+        limit: usize,
+    ) -> Option<(Vec<Arc<Event>>, Revision)> {
+        let now = self.revision().max(after);
+        // Each event has the version before it: from the newest back to one that was there at `after`.
+        let mut found = Vec::new();
+        let mut version = self.snapshot.get(kind, name).map(|record| record.revision);
+        while let Some(revision) = version {
+            if revision <= after {
+                found.reverse();
+                return Some((found, now));
+            }
+            let Ok(at) = self.snapshot.log.binary_search_by(|event| event.revision.cmp(&revision)) else { break };
+            let event = &self.snapshot.log[at];
+            if found.len() == limit {
+                break;
+            }
+            found.push(Arc::clone(event));
+            version = event.old.as_ref().map(|record| record.revision);
+        }
+        // It is gone, was gone in between, or changed very often: the log itself says.
+        if after < self.floor() {
+            return None;
+        }
+        let log = &self.snapshot.log;
+        let from = log.binary_search_by(|event| event.revision.cmp(&after)).map_or_else(|next| next, |at| at + 1);
+        let of = |event: &&Arc<Event>| event.key.kind == kind && *event.key.name == *name;
+        let found: Vec<_> = log.focus().narrow(from..log.len()).into_iter().filter(of).take(limit).cloned().collect();
+        let reached = if found.len() == limit { found.last().map_or(now, |event| event.revision) } else { now };
+        Some((found, reached))
     }
 }

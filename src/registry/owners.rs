@@ -27,9 +27,9 @@ impl Registry {
         if dry_run {
             return Ok(());
         }
-        for object in missing {
+        for mut object in missing {
             let kind = object.spec.kind();
-            match self.insert(caller, object, WriteOptions::default()).await {
+            match self.insert(caller, &mut object, WriteOptions::default()).await {
                 // Somebody else was quicker.
                 Ok(_) => {}
                 Err(Error::AlreadyExists { .. } | Error::Invalid { .. })
@@ -48,7 +48,12 @@ impl Registry {
     }
 
     /// The owners to be made, the outermost first, prepared and checked.
-    fn missing_owners(&self, caller: &Caller, everything: &Visible, spec: &Spec) -> Result<Vec<Object>, Error> {
+    pub(super) fn missing_owners(
+        &self,
+        caller: &Caller,
+        everything: &Visible,
+        spec: &Spec,
+    ) -> Result<Vec<Object>, Error> {
         let kind = spec.kind();
         let Some(name) = spec.name() else { return Ok(Vec::new()) };
         let mut missing = Vec::new();

@@ -57,6 +57,8 @@ impl Feed {
             current: ArcSwap::default(),
             published: watch::Sender::new(Revision(0)),
             changed: std::array::from_fn(|_| watch::Sender::new(Revision(0))),
+            named: Default::default(),
+            sight: watch::Sender::new(Revision(0)),
         });
         let (sender, receiver) = futures::channel::mpsc::unbounded();
         let storage = Arc::new(Still(State { revision: Revision(0), commits: Vec::new() }));
@@ -169,6 +171,33 @@ fn a_quiet_kinds_watcher_has_missed_nothing_however_far_the_window_has_moved() {
         image(&mut feed, "a", "o/r:1");
     }
     assert!(feed.see(Sight::Everything).events(Kind::DataPack, seen, 10).is_none(), "it has missed two");
+}
+
+#[test]
+fn those_who_wait_for_one_object_are_woken_by_its_changes_and_those_of_sight_and_leave_nothing_behind() {
+    let mut feed = Feed::wide();
+    let named = |feed: &Feed| feed.graph.named.iter().map(changes::Named::len).sum::<usize>();
+    let told = |changes: &mut Changes| futures::FutureExt::now_or_never(changes.changed()).is_some();
+    let of = |feed: &Feed, kind, name: &str| feed.graph.changes_of(Key::new(kind, name));
+    let (mut a, mut again, mut b) =
+        (of(&feed, Kind::Image, "a"), of(&feed, Kind::Image, "a"), of(&feed, Kind::Image, "b"));
+    assert_eq!(named(&feed), 2);
+    assert_eq!(a.quiet_until(&feed.graph), Some(Revision(0)));
+    let at = image(&mut feed, "a", "o/r:1");
+    assert_eq!((a.quiet_until(&feed.graph), b.quiet_until(&feed.graph)), (None, Some(at)));
+    assert!(a.has_changed() && told(&mut a) && !told(&mut a) && told(&mut again) && !told(&mut b));
+    let at = repository(&mut feed, "o.r", "o/r", true);
+    assert!(!told(&mut a), "hidden without a repository, and hidden still");
+    assert_eq!(a.quiet_until(&feed.graph), Some(at));
+    repository(&mut feed, "o.r", "o/r", false);
+    assert!(told(&mut a) && told(&mut again) && told(&mut b), "what is seen has changed");
+    feed.delete(Kind::Image, "a");
+    assert!(told(&mut a) && !told(&mut b));
+    drop(a);
+    assert_eq!(named(&feed), 2);
+    assert!(told(&mut again));
+    drop((again, b));
+    assert_eq!(named(&feed), 0);
 }
 
 #[test]

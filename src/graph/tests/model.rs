@@ -190,6 +190,23 @@ fn follow(feed: &Feed, states: &BTreeMap<Revision, State>, sight: &Sight, start:
             assert!(start < visible.floor(), "the window has them");
             continue;
         };
+        for name in (0..5).flat_map(|i| ["i", "r", "p"].map(|letter| format!("{letter}{i}"))) {
+            let own: Vec<_> = events.iter().filter(|event| *event.key.name == *name).map(|e| e.revision).collect();
+            let told = |limit| {
+                let (events, reached) = visible.events_of(kind, &name, start, limit)?;
+                Some((events.iter().map(|event| event.revision).collect::<Vec<_>>(), reached))
+            };
+            let now = Revision(feed.revision);
+            // Below the floor it may not know that nothing was missed; then it must not say so.
+            assert!(told(usize::MAX).is_none_or(|told| told == (own.clone(), now)), "{kind} {name} from {start}");
+            assert!(told(usize::MAX).is_some() || start < visible.floor(), "the window has them");
+            for limit in 1..3 {
+                if let Some((few, reached)) = told(limit) {
+                    let whole = own.len() < limit || reached == now;
+                    assert!(if whole { few == own } else { few == own[..limit] && few.last() == Some(&reached) });
+                }
+            }
+        }
         let then = &states[&start];
         let seen = |state: &State| {
             let all = state.iter().filter(|((k, _), (_, _, spec))| *k == kind && sees(state, sight, kind, spec));

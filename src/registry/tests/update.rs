@@ -172,3 +172,17 @@ async fn the_server_may_add_to_an_object_that_is_as_large_as_allowed() {
     hub.create(value).await;
     assert!(matches!(hub.delete(Kind::Image, "o.r.2").await, Deleted::Terminating(..)));
 }
+
+#[test]
+fn a_json_patch_that_moves_the_elements_of_arrays_again_and_again_is_too_large() {
+    let insert = |count: usize| {
+        let operations: Vec<_> = (0..count).map(|_| json!({ "op": "add", "path": "/a/0", "value": 1 })).collect();
+        let patch = Patch::Json(serde_json::from_value(json!(operations)).unwrap());
+        let mut value = json!({ "a": [] });
+        patch.apply(Kind::Image, "a", &mut value).map(|()| value["a"].as_array().map_or(0, Vec::len))
+    };
+    assert_eq!(insert(4000).unwrap(), 4000);
+    let refused = insert(PATCH_OPERATIONS).unwrap_err();
+    assert_eq!(refused.code(), 413);
+    assert!(refused.to_string().contains("put elements in at the end"), "{refused}");
+}

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::RwLock;
 use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
@@ -43,13 +44,23 @@ pub(super) struct Shared {
     pub published: RwLock<Published>,
     pub queue: Queue,
     pub signal: watch::Sender<Signal>,
+    /// How many durable transactions the committer has made since the store was opened.
+    pub commits: AtomicU64,
 }
 
 impl Shared {
     pub(super) fn new(path: PathBuf, db: Database, ids: KeyIds, published: Published) -> Self {
         let signal = watch::Sender::new(Signal { highest: published.highest.revision, ended: None });
         let published = RwLock::new(published);
-        Self { path, db: RwLock::new(Some(db)), ids, published, queue: Queue::default(), signal }
+        Self {
+            path,
+            db: RwLock::new(Some(db)),
+            ids,
+            published,
+            queue: Queue::default(),
+            signal,
+            commits: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
