@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::part::Part;
 use super::rig::{Cluster, Options, free_ports};
-use crate::harness::{Client, DEADLINE, Kubectl, within};
+use crate::harness::{Client, within};
 
 /// The namespace of `deploy/base`.
 pub const NAMESPACE: &str = "imagehub-system";
@@ -110,8 +110,8 @@ impl Drop for Endpoints {
 pub struct Installed {
     // Before the cluster, so that they end first.
     pub replicas: Vec<Replica>,
-    endpoints: Endpoints,
-    dirs: TempDir,
+    _endpoints: Endpoints,
+    _dirs: TempDir,
     pub cluster: Cluster,
 }
 
@@ -136,7 +136,7 @@ impl Installed {
         }
         let endpoints = Endpoints::of(&replicas).await;
         lead_to(&cluster, endpoints.port).await;
-        let installed = Self { replicas, endpoints, dirs, cluster };
+        let installed = Self { replicas, _endpoints: endpoints, _dirs: dirs, cluster };
         installed.available().await;
         installed
     }
@@ -154,11 +154,6 @@ impl Installed {
             }
         })
         .await;
-    }
-
-    /// kubectl as a user of the cluster.
-    pub fn kubectl_as(&self, user: &str, groups: &[&str]) -> Kubectl {
-        Kubectl::new(&self.cluster.kubeconfig_of(user, groups))
     }
 
     /// A client of kube-apiserver, as its administrator.
@@ -207,16 +202,6 @@ impl Installed {
             }
         })
         .await
-    }
-
-    /// Where the stand-in for the Service listens.
-    pub fn service_port(&self) -> u16 {
-        self.endpoints.port
-    }
-
-    /// The folder of the replicas' logs.
-    pub fn logs(&self) -> &Path {
-        self.dirs.path()
     }
 }
 
@@ -311,6 +296,3 @@ pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     })
     .await;
 }
-
-/// How long the cluster may take for anything.
-pub const PATIENCE: Duration = DEADLINE;

@@ -73,9 +73,9 @@ async fn an_answer_that_is_lost_is_found_out_and_nothing_is_done_twice() {
         };
         tokio::time::sleep(delay.mul_f64(random.random_range(0.5..2.5))).await;
         if round % 4 == 3 {
-            proxy.silence()
+            proxy.silence();
         } else {
-            proxy.cut()
+            proxy.cut();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
         proxy.open();

@@ -63,6 +63,7 @@ pub struct Summary {
     pub refused: usize,
     pub unavailable: usize,
     pub unknown: usize,
+    #[expect(dead_code, reason = "it is printed with the rest")]
     pub gaps: usize,
     pub commits: usize,
 }
