@@ -194,6 +194,9 @@ fn write_error(out: &mut Vec<u8>, error: &Error) {
 const BEGIN: [&[u8]; 2] = [br#"{"type":""#, br#"","object":"#];
 const END: &[u8] = b"}\n";
 
+/// What a line takes beside the stored object at most, in bytes, where it has no status.
+const AROUND: usize = 128;
+
 fn begin(out: &mut Vec<u8>, kind: &str) {
     out.extend_from_slice(BEGIN[0]);
     out.extend_from_slice(kind.as_bytes());
@@ -267,7 +270,7 @@ impl Writer {
         // What has no status is the same in every snapshot.
         let of = if computed && form == 0 { reader.visible.revision() } else { Revision::default() };
         Some(event.encoded(form * 2 + class, of, || {
-            let mut line = Vec::new();
+            let mut line = Vec::with_capacity(record.json().len() + AROUND);
             begin(&mut line, kind.as_str());
             self.write_record(&mut line, reader, record, event.revision);
             line.extend_from_slice(END);
