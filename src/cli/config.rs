@@ -247,7 +247,7 @@ mod tests {
             "s.toml:1:1: there is no setting \"kube-lisen\": did you mean kube-listen?"
         );
         let far = wrong("zzz = 1");
-        assert!(far.contains("there are data-dir, demo, kube-listen"), "{far}");
+        assert!(far.contains("there are data-dir, demo, storage, kube-listen"), "{far}");
         let own = wrong("config = 'x'");
         assert!(own.contains("does not name another"), "{own}");
     }

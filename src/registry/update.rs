@@ -85,10 +85,12 @@ impl Registry {
             let record = reader.visible.get(kind, name).cloned().ok_or_else(|| not_found(kind, name))?;
             let mut proposed = propose(&reader, &record)?;
             let warnings = std::mem::take(&mut proposed.warnings);
-            // Whoever replaces the whole object, and has its version, may simply not know of owners.
-            let leaves = !proposed.version_required && leaves_an_owner(&record, &proposed.object);
+            let lacks_owner = !record.deleting && self.lacks_owner(&record);
+            // A patch that leaves the spec alone has no owner made: it may be a garbage collector's, which takes what
+            // is left of a deleted owner away from it.
+            let bare = lacks_owner && !proposed.version_required && proposed.object.spec == record.object().spec;
             let outcome = self.decide(&record, proposed)?;
-            if !record.deleting && !leaves && self.lacks_owner(&record) {
+            if lacks_owner && !bare {
                 self.ensure_owners(caller, &record.object().spec, options.dry_run).await?;
                 if !options.dry_run {
                     continue;
@@ -105,7 +107,7 @@ impl Registry {
                     let (envelope, object) = *new;
                     match self.store(record.key.clone(), Expect::At(record.revision), &envelope, &object).await {
                         // Gone with its owner as soon as it was stored: decide again, on what is there now.
-                        Ok(record) if !leaves && !self.owner_stands(caller, &record, false).await? => {}
+                        Ok(record) if !bare && !self.owner_stands(caller, &record, false).await? => {}
                         Ok(record) => return done(record),
                         Err(Failed::Overtaken) => {}
                         Err(Failed::Error(error)) => return Err(error),
@@ -169,13 +171,6 @@ impl Registry {
 }
 
 /// The name, the uid and the version that a write names must be the object's.
-/// Whether `new` takes `record` from one of its owners, as a garbage collector does with the dependents of what is
-/// deleted and leaves orphans: then the owner is not to be made anew.
-fn leaves_an_owner(record: &Record, new: &Object) -> bool {
-    let references = new.metadata.owner_references.as_deref().unwrap_or_default();
-    record.owners().any(|owner| references.iter().all(|reference| reference.uid != owner.uid))
-}
-
 fn check_identity(record: &Record, old: &Object, new: &Object, version_required: bool) -> Result<(), Error> {
     let (kind, name) = (record.kind(), record.name());
     let given = new.metadata.name.as_deref().unwrap_or_default();

@@ -38,6 +38,10 @@ async fn the_clusters_own_documents_stay_whole_and_show_our_kinds() {
         has_ours("/openapi/v2", "/imagehub.sealos.io/v1/images").await
     })
     .await;
+    until("our kinds in the cluster's OpenAPI v3", async || {
+        has_ours("/openapi/v3", "apis/imagehub.sealos.io/v1").await
+    })
+    .await;
     let v2 = kubectl.json(["get", "--raw", "/openapi/v2"]).await;
     for path in ["/api/v1/namespaces", "/apis/apps/v1/deployments", "/apis/imagehub.sealos.io/v1/datapacks/{name}"] {
         assert!(v2["paths"].get(path).is_some(), "{path} is not in the cluster's OpenAPI v2");
