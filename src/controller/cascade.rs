@@ -81,6 +81,11 @@ async fn collect_once(registry: &Registry, key: &Key) -> Result<(), Error> {
     if !owners.any || owners.gone.is_empty() || owners.foreign {
         return Ok(());
     }
+    let damaged = registry.damaged_records();
+    if damaged > 0 {
+        // Its owner may be one of them.
+        return Err(Error::Unavailable(format!("nothing is collected while {damaged} records can't be read")));
+    }
     if owners.solid {
         for uid in &owners.gone {
             registry.disown(key, uid).await?;

@@ -186,6 +186,12 @@ pub trait Storage: Send + Sync + 'static {
     /// Which store it is.
     fn identity(&self) -> Identity;
 
+    /// How many records are there that can't be read, and are kept apart: what they may own must not be taken for
+    /// ownerless.
+    fn damaged_records(&self) -> usize {
+        0
+    }
+
     /// Whether another process may write to it: then what a snapshot shows may be overtaken, and nothing is
     /// refused on a snapshot alone.
     fn is_shared(&self) -> bool {

@@ -78,6 +78,15 @@ impl Part {
     /// Stops it with SIGSTOP: it is there and does nothing.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
+        let pid = self.child.lock().as_ref().map(Child::id).expect("it is running");
+        let stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = task.and_then(|task| std::fs::read_to_string(task.path().join("stat"))).unwrap_or_default();
+            stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('T'))
+        };
+        // The signal is on its way to other processors' threads for a moment yet.
+        while !std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|mut tasks| tasks.all(stopped)) {
+            std::thread::yield_now();
+        }
     }
 
     /// Wakes it with SIGCONT.
