@@ -275,17 +275,17 @@ fn touched(all: &Visible, event: &Event, queue: &mut Queue) {
     }
     let Some(either) = new.or(old) else { return };
     if let Some(image) = either.image() {
-        report_double(all, &image.name);
-        queue.refresh(all.repository(&image.repository));
-        queue.packs.extend(all.packs_of_image(&image.name).cloned());
+        report_double(all, image.name());
+        queue.refresh(all.repository(image.repository()));
+        queue.packs.extend(all.packs_of_image(image.name()).cloned());
         let detail = |name: &&Arc<str>| {
             all.get(Kind::DataPack, name).and_then(|r| r.pack()).is_some_and(|pack| pack.grain == Grain::Detail)
         };
-        queue.packs.extend(all.packs_of_repository(&image.repository).filter(detail).cloned());
+        queue.packs.extend(all.packs_of_repository(image.repository()).filter(detail).cloned());
     } else if let Some(repository) = either.repository() {
         let same = |old: &Record, new: &Record| {
-            let private = |r: &Record| r.repository().is_some_and(|r| r.private);
-            private(old) == private(new) && old.envelope.download_count == new.envelope.download_count
+            let shown = |r: &Record| r.repository().map(|r| (r.private, r.downloads));
+            shown(old) == shown(new)
         };
         if let (Some(old), Some(new)) = (old, new)
             && same(old, new)
@@ -294,9 +294,9 @@ fn touched(all: &Visible, event: &Event, queue: &mut Queue) {
         }
         queue.refresh(new);
         queue.refresh(all.organization(repository.organization()));
-        queue.packs.extend(all.packs_of_repository(&repository.name).cloned());
+        queue.packs.extend(all.packs_of_repository(repository.name).cloned());
         if made {
-            for image in all.tags(&repository.name) {
+            for image in all.tags(repository.name) {
                 queue.refresh(Some(image));
             }
         }

@@ -60,18 +60,18 @@ fn too_large(visible: &Visible, pack: &PackHead, reached: usize) -> Content {
 fn write_entry(out: &mut Vec<u8>, visible: &Visible, record: &Arc<Record>, grain: Grain) {
     let Some(image) = record.image() else { return };
     out.extend_from_slice(br#"{"name":"#);
-    write_string(out, &image.name);
+    write_string(out, image.name());
     write_field(out, "type", record, Field::Type);
     if grain == Grain::Base {
         out.push(b'}');
         return;
     }
     out.extend_from_slice(br#","repoName":"#);
-    write_string(out, &image.repository);
+    write_string(out, image.repository());
     write_field(out, "icon", record, Field::Icon);
     write_field(out, "keywords", record, Field::Keywords);
-    let downloads = visible.repository(&image.repository).map_or(0, |r| r.envelope.download_count);
-    let numbers = format!(r#","rating":0,"downloadCount":{downloads},"size":{}"#, image.size);
+    let downloads = visible.repository(image.repository()).map_or(0, |r| r.repository().map_or(0, |r| r.downloads));
+    let numbers = format!(r#","rating":0,"downloadCount":{downloads},"size":{}"#, image.size());
     out.extend_from_slice(numbers.as_bytes());
     write_field(out, "description", record, Field::Description);
     if grain == Grain::Detail {
@@ -79,7 +79,7 @@ fn write_entry(out: &mut Vec<u8>, visible: &Visible, record: &Arc<Record>, grain
         write_field(out, "ID", record, Field::Id);
         write_field(out, "arch", record, Field::Arch);
         out.extend_from_slice(br#","tags":"#);
-        write_tags(out, visible, image);
+        write_tags(out, visible, &image);
     }
     out.push(b'}');
 }
@@ -93,9 +93,9 @@ fn write_field(out: &mut Vec<u8>, name: &str, record: &Record, field: Field) {
     }
 }
 
-fn write_tags(out: &mut Vec<u8>, visible: &Visible, image: &ImageHead) {
+fn write_tags(out: &mut Vec<u8>, visible: &Visible, image: &ImageHead<'_>) {
     out.push(b'[');
-    for (i, tag) in visible.tags(&image.repository).iter().enumerate() {
+    for (i, tag) in visible.tags(image.repository()).iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
@@ -115,7 +115,7 @@ pub fn write_tag(out: &mut Vec<u8>, record: &Record) {
     write_string(out, image.tag());
     out.extend_from_slice(br#","metaName":"#);
     write_string(out, record.name());
-    out.extend_from_slice(format!(r#","size":{},"creatTime":"#, image.size).as_bytes());
+    out.extend_from_slice(format!(r#","size":{},"creatTime":"#, image.size()).as_bytes());
     match record.field(Field::CreatTime) {
         Some(raw) => out.extend_from_slice(raw),
         None => write_string(out, DEFAULT_CREAT_TIME),

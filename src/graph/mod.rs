@@ -3,7 +3,9 @@
 //! is woken for a revision sees a snapshot that has it. [`Visible`] is the only public reader.
 
 mod cached;
+mod chunks;
 mod event;
+mod filling;
 mod names;
 mod record;
 mod set;
@@ -27,13 +29,13 @@ pub use crate::storage::{Key, Revision};
 
 pub use cached::Cached;
 pub use event::{ENCODINGS, Event};
+use filling::Filling;
 pub use record::{
-    Damaged, Digest, Envelope, Field, Head, ImageHead, OrganizationHead, Owner, PackHead, Record, RepositoryHead,
-    encode, organization_of,
+    Damaged, Digest, Envelope, Field, ImageHead, OrganizationHead, Owner, PackHead, Record, RepositoryHead, encode,
+    organization_of,
 };
 pub use set::Set;
 pub use sight::Sight;
-use sight::SightLog;
 use snapshot::Snapshot;
 pub use visible::{Query, Visible, selects};
 
@@ -91,24 +93,20 @@ impl Graph {
     /// The storage or a record in it can't be read.
     pub async fn open(storage: &dyn Storage, window: Window) -> Result<(Arc<Self>, Writer), GraphError> {
         let target = storage.current().await?;
-        let state = storage.state().await?;
-        let mut snapshot = Snapshot::default();
-        let at_ms = state.commits.last().map_or(0, |c| c.at_ms);
-        for (commit, record) in decode_all(state.commits)? {
-            snapshot.apply(&commit.key, commit.revision, commit.at_ms, record, false);
+        let mut filling = Filling::default();
+        let mut parts = storage.state_in_parts();
+        while let Some(part) = parts.next().await {
+            filling.take(part?)?;
         }
-        snapshot.revision = state.revision;
-        snapshot.floor = state.revision;
-        // Of what was deleted before, and of whom that concerned, nothing is known.
-        snapshot.sight_log = SightLog::since(state.revision);
-        snapshot.last_of_kind = [state.revision; Kind::ALL.len()];
-        snapshot.at_ms = at_ms;
+        drop(parts);
+        let snapshot = filling.finish()?;
+        let revision = snapshot.revision;
         let graph = Arc::new(Self {
-            published: watch::Sender::new(state.revision),
-            changed: std::array::from_fn(|_| watch::Sender::new(state.revision)),
+            published: watch::Sender::new(revision),
+            changed: std::array::from_fn(|_| watch::Sender::new(revision)),
             current: ArcSwap::from_pointee(snapshot),
         });
-        let mut writer = Writer { graph: Arc::clone(&graph), window, commits: storage.watch(state.revision) };
+        let mut writer = Writer { graph: Arc::clone(&graph), window, commits: storage.watch(revision) };
         while graph.revision() < target {
             writer.step().await?;
         }
@@ -173,9 +171,12 @@ impl Writer {
         let mut snapshot = Snapshot::clone(&self.graph.current.load());
         let mut changed = [None; Kind::ALL.len()];
         let sight = snapshot.sight_log.newest();
-        for (commit, record) in decode_all(commits)? {
+        for commit in commits {
+            let stored = commit.value.as_deref();
+            let record =
+                stored.map(|stored| Record::decode(commit.key.clone(), commit.revision, stored)).transpose()?;
             changed[commit.key.kind as usize] = Some(commit.revision);
-            snapshot.apply(&commit.key, commit.revision, commit.at_ms, record, true);
+            snapshot.apply(&commit.key, commit.revision, commit.at_ms, record);
         }
         let age = i64::try_from(self.window.age.as_millis()).unwrap_or(i64::MAX);
         let horizon = snapshot.at_ms.saturating_sub(age);
@@ -189,7 +190,7 @@ impl Writer {
         self.graph.current.store(Arc::new(snapshot));
         // Only now: whoever misses what is cut sees, when it looks again, that the floor is above it.
         for version in trimmed {
-            version.cut();
+            version.older.cut();
         }
         // First the kinds: whoever reads its own write may look at once for the event of it.
         for (sender, revision) in self.graph.changed.iter().zip(changed) {
@@ -200,33 +201,4 @@ impl Writer {
         self.graph.published.send_replace(revision);
         Ok(())
     }
-}
-
-/// From so many records on they are decoded on all cores.
-const PARALLEL: usize = 4096;
-
-fn decode_all(commits: Vec<Commit>) -> Result<Vec<(Commit, Option<Record>)>, Damaged> {
-    fn decode(mut commit: Commit) -> Result<(Commit, Option<Record>), Damaged> {
-        let value = commit.value.take();
-        let record = value.map(|v| Record::take(commit.key.clone(), commit.revision, v)).transpose()?;
-        Ok((commit, record))
-    }
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    if commits.len() < PARALLEL || threads == 1 {
-        return commits.into_iter().map(decode).collect();
-    }
-    let size = commits.len().div_ceil(threads);
-    let mut rest = commits.into_iter();
-    let chunks: Vec<Vec<Commit>> = (0..threads).map(|_| rest.by_ref().take(size).collect()).collect();
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = chunks
-            .into_iter()
-            .map(|chunk| scope.spawn(|| chunk.into_iter().map(decode).collect::<Result<Vec<_>, _>>()))
-            .collect();
-        let mut all = Vec::new();
-        for thread in threads {
-            all.extend(thread.join().expect("decoding does not panic")?);
-        }
-        Ok(all)
-    })
 }

@@ -132,7 +132,7 @@ impl Registry {
         let left = known.pack().map_or(0, |pack| pack.expires_ms.saturating_sub(now));
         let mut record = Arc::clone(known);
         if left < lifetime_ms / 2 && !known.deleting {
-            let envelope = Envelope { expiry_base_ms: Some(now), ..known.envelope.clone() };
+            let envelope = Envelope { expiry_base_ms: Some(now), ..known.envelope() };
             let object = known.object();
             record = if options.dry_run {
                 as_if_stored(known.key.clone(), known.revision, &envelope, &object)?

@@ -97,7 +97,7 @@ impl Registry {
     pub(super) fn lacks_owner(&self, record: &Record) -> bool {
         let everything = self.reader_for(Sight::Everything).visible;
         let owner = match (record.image(), record.repository()) {
-            (Some(image), _) => everything.repository(&image.repository),
+            (Some(image), _) => everything.repository(image.repository()),
             (_, Some(repository)) => everything.organization(repository.organization()),
             _ => return false,
         };
@@ -145,7 +145,7 @@ impl Registry {
 /// Another object has the `metadata.name` that follows from the owner's full name.
 fn squatted(kind: Kind, name: &str, owner: &str, holder: &Record) -> Error {
     let has = match (holder.repository(), holder.organization()) {
-        (Some(repository), _) => &*repository.name,
+        (Some(repository), _) => repository.name,
         (_, Some(organization)) => &*organization.name,
         _ => "",
     };
