@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::entries::{Dependents, Hidden, ImageParts, OrganizationEntry, RepositoryEntry};
+use super::entries::{Dependents, Hidden, ImageEntry, ImageParts, OrganizationEntry, RepositoryEntry};
 use super::{Snapshot, repository_of};
 use crate::api::{Grain, Kind, version_order};
 use crate::graph::event::Event;
@@ -79,7 +79,7 @@ impl Snapshot {
     fn intern(&self, record: &mut Record) {
         if let Head::DataPack(head) = &mut record.head {
             for image in &mut head.names {
-                if let Some(name) = self.images.get(image).and_then(|entry| entry.shared_name()) {
+                if let Some(name) = self.images.get(image).and_then(ImageEntry::shared_name) {
                     *image = Arc::clone(name);
                 }
             }
@@ -91,7 +91,7 @@ impl Snapshot {
     }
 
     fn put_image(&mut self, name: &str, shared: Option<&Arc<str>>, parts: ImageParts) {
-        let known = self.images.get(name).and_then(|entry| entry.shared_name()).or(shared);
+        let known = self.images.get(name).and_then(ImageEntry::shared_name).or(shared);
         match parts.entry(|| known.map_or_else(|| name.into(), Arc::clone)) {
             Some(entry) => self.images.insert(entry),
             None => self.images.remove(name),
@@ -121,7 +121,7 @@ impl Snapshot {
 
     fn index_image(&mut self, key: &Key, old: Option<&Arc<Record>>, new: Option<&Arc<Record>>) {
         // spec.name is immutable, but an object can be deleted and made anew under another within one commit's reach.
-        let names = |record: Option<&'_ Arc<Record>>| {
+        let names = |record: Option<&Arc<Record>>| {
             record.and_then(|r| r.image()).map(|head| (head.name().to_owned(), head.repository().to_owned()))
         };
         let (before, after) = (names(old), names(new));
