@@ -45,7 +45,7 @@ fn owners(all: &Visible, record: &Record) -> Owners {
 /// So it is with all but a few, and this parses none of them; false where it can't tell.
 pub(super) fn rightly_owned(all: &Visible, record: &Record) -> bool {
     let owner = match (record.image(), record.repository()) {
-        (Some(image), _) => all.repository(&image.repository),
+        (Some(image), _) => all.repository(image.repository()),
         (_, Some(repository)) => all.organization(repository.organization()),
         _ => None,
     };

@@ -50,7 +50,10 @@ pub(super) fn compute(visible: &Visible, pack: &PackHead) -> Content {
             let repository = repository_of(found.name);
             // Names are in order: those of one repository come together.
             if last.0 != repository {
-                last = (repository, visible.repository(repository).map_or(0, |r| r.envelope.download_count));
+                last = (
+                    repository,
+                    visible.repository(repository).map_or(0, |r| r.repository().map_or(0, |head| head.downloads)),
+                );
             }
             found.downloads = last.1;
         }
@@ -122,7 +125,7 @@ fn write_entry(out: &mut Vec<u8>, visible: &Visible, found: &Found<'_>, record: 
     write_string(out, repository_of(found.name));
     write_field(out, "icon", record, Field::Icon);
     write_field(out, "keywords", record, Field::Keywords);
-    let size = record.image().map_or(0, |image| image.size);
+    let size = record.image().map_or(0, |image| image.size());
     write!(out, r#","rating":0,"downloadCount":{},"size":{size}"#, found.downloads).expect("a Vec takes all");
     write_field(out, "description", record, Field::Description);
     if grain == Grain::Detail {
@@ -166,7 +169,7 @@ pub fn write_tag(out: &mut Vec<u8>, record: &Record) {
     write_string(out, image.tag());
     out.extend_from_slice(br#","metaName":"#);
     write_string(out, record.name());
-    out.extend_from_slice(format!(r#","size":{},"creatTime":"#, image.size).as_bytes());
+    out.extend_from_slice(format!(r#","size":{},"creatTime":"#, image.size()).as_bytes());
     match record.field(Field::CreatTime) {
         Some(raw) => out.extend_from_slice(raw),
         None => write_string(out, DEFAULT_CREAT_TIME),

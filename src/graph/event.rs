@@ -7,7 +7,6 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
 use super::record::Record;
-use super::snapshot::Version;
 use crate::storage::{Key, Revision};
 
 /// One commit, as watchers are told of it.
@@ -27,7 +26,8 @@ pub struct Event {
     pub(super) hidden: bool,
     /// The object before, if it was there.
     pub old: Option<Arc<Record>>,
-    pub(super) version: Arc<Version>,
+    /// The object after, or that there is none.
+    pub(super) version: Arc<Record>,
     pub(super) encoded: [ArcSwapOption<Encoded>; ENCODINGS],
     /// How many bytes of encodings all events of the log keep.
     pub(super) kept: Arc<AtomicUsize>,
@@ -62,7 +62,7 @@ impl Event {
     /// The object after, if it is there.
     #[must_use]
     pub fn new_record(&self) -> Option<&Arc<Record>> {
-        self.version.record.as_ref()
+        self.version.present()
     }
 
     /// The object that watchers are sent: the new one, or the last one that was.

@@ -4,7 +4,9 @@
 
 mod cached;
 mod changes;
+mod chunks;
 mod event;
+mod filling;
 mod names;
 mod record;
 mod set;
@@ -29,13 +31,13 @@ pub use crate::storage::{Key, Revision};
 pub use cached::Cached;
 pub use changes::Changes;
 pub use event::{ENCODINGS, Event};
+use filling::Filling;
 pub use record::{
-    Damaged, Digest, Envelope, Field, Head, ImageHead, OrganizationHead, Owner, PackHead, Record, RepositoryHead,
-    encode, organization_of,
+    Damaged, Digest, Envelope, Field, ImageHead, OrganizationHead, Owner, PackHead, Record, RepositoryHead, encode,
+    organization_of,
 };
 pub use set::Set;
 pub use sight::Sight;
-use sight::SightLog;
 use snapshot::Snapshot;
 pub use snapshot::repository_of;
 pub use visible::{Query, Visible, selects};
@@ -209,9 +211,12 @@ impl Writer {
         let mut changed = [None; Kind::ALL.len()];
         let keys: Vec<_> = commits.iter().map(|commit| (commit.key.clone(), commit.revision)).collect();
         let sight = snapshot.sight_log.newest();
-        for (commit, record) in decode_all(commits)? {
+        for commit in commits {
+            let stored = commit.value.as_deref();
+            let record =
+                stored.map(|stored| Record::decode(commit.key.clone(), commit.revision, stored)).transpose()?;
             changed[commit.key.kind as usize] = Some(commit.revision);
-            snapshot.apply(&commit.key, commit.revision, commit.at_ms, record, true);
+            snapshot.apply(&commit.key, commit.revision, commit.at_ms, record);
         }
         let age = i64::try_from(self.window.age.as_millis()).unwrap_or(i64::MAX);
         let horizon = snapshot.at_ms.saturating_sub(age);
@@ -226,7 +231,7 @@ impl Writer {
         self.graph.current.store(Arc::new(snapshot));
         // Only now: whoever misses what is cut sees, when it looks again, that the floor is above it.
         for version in trimmed {
-            version.cut();
+            version.older.cut();
         }
         for (key, revision) in keys {
             self.graph.named[key.kind as usize].tell(&key.name, revision);
@@ -247,48 +252,10 @@ impl Writer {
 
 /// A snapshot of all that `storage` has.
 async fn filled(storage: &dyn Storage) -> Result<Snapshot, GraphError> {
-    let state = storage.state().await?;
-    let mut snapshot = Snapshot::default();
-    let at_ms = state.commits.last().map_or(0, |c| c.at_ms);
-    for (commit, record) in decode_all(state.commits)? {
-        snapshot.apply(&commit.key, commit.revision, commit.at_ms, record, false);
+    let mut filling = Filling::default();
+    let mut parts = storage.state_in_parts();
+    while let Some(part) = parts.next().await {
+        filling.take(part?)?;
     }
-    snapshot.revision = state.revision;
-    snapshot.floor = state.revision;
-    // Of what was deleted before, and of whom that concerned, nothing is known.
-    snapshot.sight_log = SightLog::since(state.revision);
-    snapshot.last_of_kind = [state.revision; Kind::ALL.len()];
-    snapshot.at_ms = at_ms;
-    Ok(snapshot)
-}
-
-/// From so many records on they are decoded on all cores.
-const PARALLEL: usize = 4096;
-
-fn decode_all(commits: Vec<Commit>) -> Result<Vec<(Commit, Option<Record>)>, Damaged> {
-    fn decode(mut commit: Commit) -> Result<(Commit, Option<Record>), Damaged> {
-        let value = commit.value.take();
-        let record = value.map(|v| Record::take(commit.key.clone(), commit.revision, v)).transpose()?;
-        Ok((commit, record))
-    }
-    // How many cores there are is read from the system's files: not for each batch.
-    let many = commits.len() >= PARALLEL;
-    let threads = if many { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 };
-    if threads == 1 {
-        return commits.into_iter().map(decode).collect();
-    }
-    let size = commits.len().div_ceil(threads);
-    let mut rest = commits.into_iter();
-    let chunks: Vec<Vec<Commit>> = (0..threads).map(|_| rest.by_ref().take(size).collect()).collect();
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = chunks
-            .into_iter()
-            .map(|chunk| scope.spawn(|| chunk.into_iter().map(decode).collect::<Result<Vec<_>, _>>()))
-            .collect();
-        let mut all = Vec::new();
-        for thread in threads {
-            all.extend(thread.join().expect("decoding does not panic")?);
-        }
-        Ok(all)
-    })
+    Ok(filling.finish()?)
 }

@@ -127,7 +127,7 @@ impl Visible {
     /// The organization of a private repository's image of this full name, where there is such an image.
     #[must_use]
     pub fn private_organization<'a>(&self, image: &'a str) -> Option<&'a str> {
-        let there = self.snapshot.image(image).is_some_and(|entry| !entry.claims.as_slice().is_empty());
+        let there = self.snapshot.image(image).is_some_and(|entry| !entry.claims().is_empty());
         (there && self.snapshot.hidden(repository_of(image))).then(|| organization_of(image))
     }
 
@@ -148,7 +148,7 @@ impl Visible {
             if cfg!(feature = "broken-sight-check") {
                 return true;
             }
-            return !self.hides(&image.repository);
+            return !self.hides(image.repository());
         }
         record.repository().is_none_or(|r| !r.private || self.manages(r.organization()))
     }
@@ -157,7 +157,7 @@ impl Visible {
     #[must_use]
     pub fn sees_in(&self, event: &Event, record: &Record) -> bool {
         match record.image() {
-            Some(image) => !event.hidden || self.manages(organization_of(&image.repository)),
+            Some(image) => !event.hidden || self.manages(organization_of(image.repository())),
             None => self.sees(record),
         }
     }
@@ -180,7 +180,10 @@ impl Visible {
         if self.hides(repository_of(name)) {
             return &[];
         }
-        self.snapshot.image(name).map_or(&[], |entry| entry.claims.as_slice())
+        match self.snapshot.image(name) {
+            Some(entry) => entry.claims(),
+            None => &[],
+        }
     }
 
     /// The oldest repository that has this full name.
@@ -224,7 +227,7 @@ impl Visible {
 
     /// The packs that name the image of this full name.
     pub fn packs_of_image(&self, name: &str) -> impl Iterator<Item = &Arc<str>> {
-        self.snapshot.image(name).into_iter().flat_map(|entry| entry.packs.iter())
+        self.snapshot.image(name).into_iter().flat_map(|entry| entry.packs().iter())
     }
 
     /// The packs that name an image of the repository of this full name.
@@ -256,11 +259,17 @@ impl Visible {
         };
         let found: Box<dyn Iterator<Item = Arc<Record>> + 'a> = match self.candidates(&query) {
             Some(names) => Box::new(names.filter_map(move |name| lookup(&name))),
-            None => Box::new(self.snapshot.names(kind, query.after).filter_map(move |(name, version)| {
-                if version.revision <= query.at { version.record.clone() } else { lookup(name) }
+            None => Box::new(self.snapshot.newest(kind, query.after).filter_map(move |version| {
+                if version.revision <= query.at { version.present().cloned() } else { lookup(&version.key.name) }
             })),
         };
         found.filter(move |record| query.selects(record) && self.sees(record))
+    }
+
+    /// The newest versions of all objects of a kind.
+    #[cfg(test)]
+    pub(super) fn newest(&self, kind: Kind) -> impl Iterator<Item = &Arc<Record>> {
+        self.snapshot.newest(kind, None).filter_map(Record::present)
     }
 
     /// How many objects `query` asks for.
@@ -312,7 +321,7 @@ impl Visible {
                 Requirement::Exists { key } => match self.snapshot.label_values(query.kind, key) {
                     // A label with many values is one that most objects have: the table itself is as good.
                     Some(values) if values.len() > 64 => continue,
-                    values => values.into_iter().flat_map(imbl::HashMap::values).collect(),
+                    values => values.into_iter().flat_map(|values| values.values().map(|value| &value.names)).collect(),
                 },
                 _ => continue,
             };

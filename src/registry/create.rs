@@ -131,7 +131,7 @@ impl Registry {
         let left = known.pack().map_or(0, |pack| pack.expires_ms.saturating_sub(now));
         let mut record = Arc::clone(known);
         if left < lifetime_ms / 2 && !known.deleting {
-            let envelope = Envelope { expiry_base_ms: Some(now), ..known.envelope.clone() };
+            let envelope = Envelope { expiry_base_ms: Some(now), ..known.envelope() };
             let object = known.object();
             record = if options.dry_run {
                 as_if_stored(known.key.clone(), known.revision, &envelope, &object)?
@@ -201,7 +201,7 @@ impl Registry {
                 return Ok(Arc::new(draft.record));
             }
             envelope.announced = self.announcement(&draft.record);
-            let stored = if envelope == draft.record.envelope {
+            let stored = if envelope == draft.record.envelope() {
                 // An image, which has no status: it is written as it was checked.
                 self.store_draft(draft, Expect::Absent).await
             } else {

@@ -116,13 +116,13 @@ impl Registry {
                 let object = self.terminating(object, finalizers);
                 if options.dry_run {
                     let draft =
-                        super::commit::as_if_stored(record.key.clone(), record.revision, &record.envelope, &object)?;
+                        super::commit::as_if_stored(record.key.clone(), record.revision, &record.envelope(), &object)?;
                     return Ok(Deleted::Terminating(reader, draft));
                 }
                 if object == record.object() {
                     return Ok(Deleted::Terminating(reader, record));
                 }
-                self.store(record.key.clone(), Expect::At(record.revision), &record.envelope, &object)
+                self.store(record.key.clone(), Expect::At(record.revision), &record.envelope(), &object)
                     .await
                     .map(|record| Deleted::Terminating(self.reader(caller), record))
             };

@@ -75,12 +75,12 @@ impl Reader {
     }
 
     fn repository_status(&self, record: &Record) -> Vec<u8> {
-        let name = record.repository().map_or("", |r| &r.name);
+        let name = record.repository().map_or("", |r| r.name);
         let tags = self.visible.tags(name);
         let mut out = Vec::with_capacity(tags.len() * 128 + 128);
         out.extend_from_slice(br#"{"name":"#);
         write_string(&mut out, name);
-        let downloads = record.envelope.download_count;
+        let downloads = record.repository().map_or(0, |r| r.downloads);
         out.extend_from_slice(format!(r#","downloadCount":{downloads},"tags":["#).as_bytes());
         for (i, tag) in tags.iter().enumerate() {
             if i > 0 {

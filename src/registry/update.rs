@@ -148,7 +148,7 @@ impl Registry {
         check_change(record, &old, &new)?;
         derive(&self.reader_for(Sight::Everything).visible, &mut new);
 
-        let mut envelope = record.envelope.clone();
+        let mut envelope = record.envelope();
         let spec_changed = old.spec != new.spec;
         if spec_changed {
             new.metadata.generation = Some(old.metadata.generation.unwrap_or(0) + 1);
@@ -159,7 +159,7 @@ impl Registry {
         if record.deleting && new.metadata.finalizers.as_ref().is_none_or(Vec::is_empty) {
             return Ok(Outcome::TakeOut(Box::new((envelope, new))));
         }
-        if new == old && envelope == record.envelope {
+        if new == old && envelope == record.envelope() {
             return Ok(Outcome::Unchanged);
         }
         let draft = as_if_changed(record, &envelope, &new)?;

@@ -71,6 +71,20 @@ impl Feed {
         Self::new(Window { age: Duration::from_hours(1), bytes: usize::MAX })
     }
 
+    /// What a process that starts now has: the newest versions, filled in at once.
+    fn filled(&self, window: Window) -> Self {
+        let all = self.see(Sight::Everything);
+        let again = |record: &Arc<Record>| {
+            let stored = encode(&record.envelope(), &record.object());
+            Arc::new(Record::decode(record.key.clone(), record.revision, &stored).unwrap())
+        };
+        let records = Kind::ALL.iter().flat_map(|kind| all.newest(*kind)).map(again).collect();
+        let snapshot = Snapshot::fill(Revision(self.revision), self.at_ms, records);
+        let filled = Self { revision: self.revision, at_ms: self.at_ms, ..Self::new(window) };
+        filled.graph.current.store(Arc::new(snapshot));
+        filled
+    }
+
     fn commit(&mut self, key: Key, value: Option<bytes::Bytes>) -> Revision {
         self.revision += 1;
         self.at_ms += 1000;
@@ -212,7 +226,7 @@ fn what_a_reader_lists_while_the_window_moves_is_there_until_the_new_floor_is_pu
     let trimmed = next.trim(0, 0);
     assert_eq!(names(&reader, Kind::Image, one), ["a"]);
     for version in trimmed {
-        version.cut();
+        version.older.cut();
     }
     assert_eq!(names(&reader, Kind::Image, one), [""; 0]);
 }
@@ -282,7 +296,7 @@ fn names_of_no_legal_form_are_kept_and_belong_together() {
         let names = json!({ "type": "detail", "names": [name] });
         let pack = format!("p{i}");
         feed.put(Kind::DataPack, metadata(&pack, &pack), names);
-        let of = feed.see(Sight::Everything).image(name).unwrap().image().unwrap().repository.clone();
+        let of = feed.see(Sight::Everything).image(name).unwrap().image().unwrap().repository().to_owned();
         let packs: Vec<_> = feed.see(Sight::Everything).packs_of_repository(&of).map(ToString::to_string).collect();
         assert!(packs.contains(&pack), "{name:?} {packs:?}");
     }
@@ -372,6 +386,36 @@ fn what_is_held_does_not_age_while_nobody_holds_it() {
 }
 
 #[test]
+fn a_graph_that_is_filled_at_once_knows_owners_and_labels_as_one_that_saw_the_commits() {
+    let mut feed = Feed::wide();
+    let spec = json!({ "name": "acme", "manager": ["alice"] });
+    feed.put(Kind::Organization, metadata("acme", "o"), spec);
+    for i in 0..200 {
+        let mut metadata = metadata(&format!("i{i}"), &format!("i{i}"));
+        metadata["labels"] = json!({ "l": (i % 2).to_string(), "m": i.to_string() });
+        // One of them has an uid that is written with escapes.
+        let owner = |uid: &str| json!({ "apiVersion": "v1", "kind": "K", "name": "n", "uid": uid });
+        metadata["ownerReferences"] = json!([owner("o"), owner(&format!("\"{}", i % 3)), owner("o")]);
+        feed.put(Kind::Image, metadata, json!({ "name": format!("acme/r:{i}"), "detail": { "size": i } }));
+    }
+    repository(&mut feed, "acme.r", "acme/r", true);
+    let filled = feed.filled(Window::default());
+    let known = |feed: &Feed| {
+        let all = feed.see(Sight::Everything);
+        let dependents = ["o", "\"0", "\"1", "\"2", "none"].map(|uid| all.dependents(uid).cloned().collect::<Vec<_>>());
+        let labelled = ["l=0", "l in (0,1)", "m=7", "m", "m=0,l=0"].map(|selector| {
+            let (labels, fields) = (LabelSelector::parse(selector).unwrap(), FieldSelector::default());
+            let query = Query { kind: Kind::Image, after: None, at: all.revision(), labels: &labels, fields: &fields };
+            all.list(query).map(|record| record.revision).collect::<Vec<_>>()
+        });
+        let managers = feed.see(Sight::Manager("alice".into()));
+        (dependents, labelled, managers.tags("acme/r").len(), managers.repositories("acme").count())
+    };
+    assert_eq!(known(&feed), known(&filled));
+    assert_eq!(known(&filled).0.map(|keys| keys.len()), [200, 67, 67, 66, 0]);
+}
+
+#[test]
 fn what_the_storage_has_forgotten_is_read_anew_at_whatever_revision_that_is() {
     let mut feed = Feed::wide();
     feed.put(Kind::Organization, json!({ "name": "o", "uid": "1" }), json!({ "name": "o", "creator": "c" }));
@@ -380,7 +424,7 @@ fn what_the_storage_has_forgotten_is_read_anew_at_whatever_revision_that_is() {
     changes.mark_unchanged();
     // A store that was set back: it has only the first, and stands below what was seen.
     let state = feed.graph.visible(Sight::Everything).get(Kind::Organization, "o").cloned().unwrap();
-    let value = encode(&state.envelope, &state.object());
+    let value = encode(&state.envelope(), &state.object());
     let commit = Commit { revision: Revision(1), at_ms: 1, key: state.key.clone(), value: Some(value) };
     feed.writer.storage = Arc::new(Still(State { revision: Revision(1), commits: vec![commit] }));
     feed.sender.unbounded_send(Err(ReadError::Compacted { asked: last, floor: Revision(1) })).unwrap();

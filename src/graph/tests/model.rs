@@ -238,7 +238,8 @@ proptest! {
         steps in prop::collection::vec(step(), 1..50),
         window_secs in prop_oneof![Just(3_u64), Just(12), Just(3600)],
     ) {
-        let mut feed = Feed::new(Window { age: Duration::from_secs(window_secs), bytes: usize::MAX });
+        let window = Window { age: Duration::from_secs(window_secs), bytes: usize::MAX };
+        let mut feed = Feed::new(window);
         let packs = Packs::default();
         let mut states = BTreeMap::from([(Revision(0), State::new())]);
         for step in &steps {
@@ -252,5 +253,14 @@ proptest! {
                 follow(&feed, &states, sight, Revision(start));
             }
         }
+        // A process that starts now has the same, and goes on as this one would.
+        let mut feed = feed.filled(window);
+        for step in steps.iter().rev() {
+            compare(&feed, &packs, &states);
+            let mut state = states[&Revision(feed.revision)].clone();
+            apply(&mut feed, &mut state, step);
+            states.insert(Revision(feed.revision), state);
+        }
+        compare(&feed, &packs, &states);
     }
 }

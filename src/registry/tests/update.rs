@@ -115,7 +115,7 @@ async fn a_dry_run_answers_with_what_would_be_and_changes_nothing() {
     let before = hub.revision();
     let dry = WriteOptions { dry_run: true, ..WriteOptions::default() };
     let drafted = hub.put_with(Kind::Image, "o.r.1", dry, |i| i["spec"]["detail"]["size"] = 5.into()).await.unwrap();
-    assert_eq!(drafted.record.image().unwrap().size, 5);
+    assert_eq!(drafted.record.image().unwrap().size(), 5);
     let status = json!({ "downloadCount": 5 });
     hub.put_status("o.r", status, dry).await.unwrap();
     assert_eq!(hub.revision(), before);
