@@ -131,6 +131,9 @@ impl Record {
     ///
     /// # Errors
     /// What is wrong with it, where [`encode`](super::encode) can't have written it.
+    ///
+    /// # Panics
+    /// Where it is 4 GiB large: storages keep a few MiB at most.
     pub fn decode(key: Key, revision: Revision, stored: &[u8]) -> Result<Self, Damaged> {
         let damaged = |why: String| Damaged { kind: key.kind, name: Arc::clone(&key.name), why };
         let stored = std::str::from_utf8(stored).map_err(|e| damaged(e.to_string()))?;

@@ -82,6 +82,7 @@ impl<'a> Spans<'a> {
     }
 
     /// Adds a string.
+    #[expect(clippy::ptr_arg, reason = "whether it is borrowed says whether it is in the stored bytes")]
     pub(super) fn text(&mut self, text: &Cow<'a, str>) {
         match text {
             Cow::Borrowed(part) => self.part(part),
