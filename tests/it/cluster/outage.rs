@@ -146,7 +146,7 @@ async fn a_host_that_has_forgotten_or_was_set_back_ends_watches_and_all_is_read_
     eventually("the graph is where the host is", || graph.revision() < last.revision).await;
     assert!(graph.visible(Sight::Everything).get(imagehub::api::Kind::Image, "b").is_none());
     // It goes on from there.
-    let made = within("a write", storage.commit(write("b", Expect::Absent, Some(b"1")))).await.unwrap();
+    let made = within("a write", storage.commit(write("b", Expect::Absent, Some(&image)))).await.unwrap();
     assert_eq!(storage.get(made.key.clone()).await.unwrap(), Some(made));
     assert!(!writer.is_finished());
 }
