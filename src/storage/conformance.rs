@@ -118,7 +118,9 @@ async fn known(storage: &dyn Storage) -> (BTreeMap<Key, Commit>, Revision) {
     let state = storage.state().await.unwrap();
     let current = storage.current().await.unwrap();
     assert!(state.commits.is_sorted_by_key(|commit| commit.revision), "a state is in order of revision");
-    assert_eq!(in_parts(storage).await, state);
+    let parts = in_parts(storage).await;
+    // A store that is told of its commits may have come further in between.
+    assert!(parts.revision > state.revision || parts == state, "{parts:?} are not the parts of {state:?}");
     let mut known: BTreeMap<_, _> = state.commits.into_iter().map(|commit| (commit.key.clone(), commit)).collect();
     if current > state.revision {
         for commit in through(&mut storage.watch(state.revision), current).await {
@@ -530,7 +532,8 @@ pub async fn agrees_with_the_model(subject: &dyn Subject, ops: &[Op]) {
             }
             Op::State => {
                 let state = storage.state().await.unwrap();
-                assert_eq!(in_parts(&*storage).await, state);
+                let parts = in_parts(&*storage).await;
+                assert!(parts.revision > state.revision || parts == state, "{parts:?} are not the parts of {state:?}");
                 assert!(state.commits.is_sorted_by_key(|commit| commit.revision));
                 let present = model.at(state.revision);
                 let given: BTreeMap<_, _> = state.commits.into_iter().map(|c| (c.key.clone(), c)).collect();
