@@ -6,14 +6,20 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
 use axum::response::Response;
 use axum::routing::{get, put};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
+use imagehub::api::{Kind, Spec};
+use imagehub::auth::Caller;
 use parking_lot::RwLock;
 use tokio::sync::watch;
+
+use crate::data::{image_name, image_spec};
+use crate::rows::inside::{self, Inside};
+use crate::rows::reads::SMALL_PACK;
 
 /// The largest body that it is given.
 const BODY_LIMIT: usize = 64 * 1024 * 1024;
@@ -21,15 +27,21 @@ const BODY_LIMIT: usize = 64 * 1024 * 1024;
 struct Bare {
     bytes: RwLock<Bytes>,
     events: watch::Sender<Bytes>,
+    /// A catalogue with one pack, for what is a path and the cache and nothing else.
+    inside: Inside,
+    caller: Caller,
 }
 
 /// Serves for ever.
 pub fn run(dir: &Path) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads can be started");
     let events = watch::Sender::new(Bytes::new());
-    let bare = Arc::new(Bare { bytes: RwLock::new(Bytes::new()), events });
+    let _entered = runtime.enter();
+    let inside = runtime.block_on(catalogue(&dir.join("cached")));
+    let bare = Arc::new(Bare { bytes: RwLock::new(Bytes::new()), events, inside, caller: inside::admin() });
     let router = Router::new()
         .route("/bytes", get(bytes).post(answer))
+        .route("/cached/{plural}/{name}", get(cached))
         .route("/set", put(set))
         .route("/stream", get(stream).post(emit))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -52,6 +64,27 @@ async fn bytes(State(bare): State<Arc<Bare>>) -> Response {
 /// The same as an answer to a body, which is read.
 async fn answer(State(bare): State<Arc<Bare>>, _body: Bytes) -> Response {
     json(bare.bytes.read().clone())
+}
+
+/// The images of one small pack, and the pack, called `p`.
+async fn catalogue(dir: &Path) -> Inside {
+    let _ = std::fs::remove_dir_all(dir);
+    let inside = Inside::open(dir).await;
+    for number in 0..SMALL_PACK {
+        inside.create(Spec::from_value(Kind::Image, image_spec(number, 0)).expect("a spec")).await;
+    }
+    let names: Vec<String> = (0..SMALL_PACK).map(image_name).collect();
+    inside.pack("p", &names).await;
+    inside
+}
+
+/// A pack out of the cache, by its path.
+async fn cached(State(bare): State<Arc<Bare>>, UrlPath((plural, name)): UrlPath<(String, String)>) -> Response {
+    let Some(kind) = Kind::from_plural(&plural) else { return json("{}") };
+    match bare.inside.registry.get(&bare.caller, kind, &name, None).await {
+        Ok((reader, record)) => json(reader.object(&record)),
+        Err(_) => json("{}"),
+    }
 }
 
 async fn set(State(bare): State<Arc<Bare>>, body: Bytes) -> StatusCode {

@@ -115,7 +115,7 @@ impl Run<'_> {
             server.settle().await;
             let bare_dir = self.root.join("bare");
             let bare = Server::bare(&bare_dir).await;
-            let both = Both { plan, server: &server, bare: &bare };
+            let both = Both { plan, root: self.root, server: &server, bare: &bare };
             if self.wants("packs") {
                 both.packs(report).await;
                 both.misses(report).await;

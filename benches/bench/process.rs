@@ -57,8 +57,14 @@ pub struct Server {
 impl Server {
     /// Starts the real server on a data directory.
     pub async fn start(dir: &Path, cores: Cores) -> Self {
+        Self::start_with(dir, cores, &[]).await
+    }
+
+    /// The same with more flags.
+    pub async fn start_with(dir: &Path, cores: Cores, flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imagehub"));
         command.args(["serve", "--kube-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data-dir"]).arg(dir);
+        command.args(flags);
         Self::spawn(command, dir, cores).await
     }
 

@@ -13,6 +13,8 @@ const END: &str = "<!-- measured: end -->";
 pub enum Target {
     AtLeast(f64),
     AtMost(f64),
+    /// Whatever it is: it is only told.
+    Reported,
 }
 
 /// A line of the table.
@@ -22,7 +24,8 @@ struct Row {
     against: String,
     measured: String,
     target: String,
-    met: bool,
+    /// `None` where there is no target.
+    met: Option<bool>,
 }
 
 /// The table.
@@ -36,8 +39,9 @@ impl Report {
     pub fn ratio(&mut self, what: &str, against: &str, ratio: Ratio, target: Target, note: &str) {
         let Ratio { mean, low, high } = ratio;
         let (shown, met) = match target {
-            Target::AtLeast(least) => (format!("≥ {least:.2}"), low >= least),
-            Target::AtMost(most) => (format!("≤ {most:.2}"), high <= most),
+            Target::AtLeast(least) => (format!("≥ {least:.2}"), Some(low >= least)),
+            Target::AtMost(most) => (format!("≤ {most:.2}"), Some(high <= most)),
+            Target::Reported => (String::new(), None),
         };
         self.push(what, against, format!("{mean:.3} ({low:.3} to {high:.3}){}", noted(note)), shown, met);
     }
@@ -45,13 +49,14 @@ impl Report {
     /// A single figure, in a unit.
     pub fn figure(&mut self, what: &str, against: &str, figure: f64, unit: &str, target: Target, note: &str) {
         let (shown, met) = match target {
-            Target::AtLeast(least) => (format!("≥ {least} {unit}"), figure >= least),
-            Target::AtMost(most) => (format!("≤ {most} {unit}"), figure <= most),
+            Target::AtLeast(least) => (format!("≥ {least} {unit}"), Some(figure >= least)),
+            Target::AtMost(most) => (format!("≤ {most} {unit}"), Some(figure <= most)),
+            Target::Reported => (String::new(), None),
         };
         self.push(what, against, format!("{figure:.2} {unit}{}", noted(note)), shown, met);
     }
 
-    fn push(&mut self, what: &str, against: &str, measured: String, target: String, met: bool) {
+    fn push(&mut self, what: &str, against: &str, measured: String, target: String, met: Option<bool>) {
         let row = Row { what: what.to_owned(), against: against.to_owned(), measured, target, met };
         eprintln!("  {} | {} | {} | {} | {}", row.what, row.against, row.measured, row.target, verdict(row.met));
         self.rows.push(row);
@@ -87,8 +92,12 @@ fn noted(note: &str) -> String {
     if note.is_empty() { String::new() } else { format!("; {note}") }
 }
 
-fn verdict(met: bool) -> &'static str {
-    if met { "yes" } else { "**no**" }
+fn verdict(met: Option<bool>) -> &'static str {
+    match met {
+        Some(true) => "yes",
+        Some(false) => "**no**",
+        None => "",
+    }
 }
 
 /// The processor, its cores and the memory.

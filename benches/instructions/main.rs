@@ -257,7 +257,7 @@ fn apply() {
     let all: Vec<_> = (0..IMAGES)
         .map(|number| {
             let record = visible.get(Kind::Image, &name(number).replace(['/', ':'], ".")).expect("it is there");
-            (record.key.clone(), imagehub::graph::encode(&record.envelope, &record.object()))
+            (record.key.clone(), imagehub::graph::encode(&record.envelope(), &record.object()))
         })
         .collect();
     for (key, value) in &all {

@@ -230,6 +230,12 @@ impl Caller {
         Arc::clone(&self.manager)
     }
 
+    /// What is cancelled when the credentials are taken back, for those that can be.
+    #[must_use]
+    pub fn revocation(&self) -> Option<CancellationToken> {
+        self.revoked.clone()
+    }
+
     /// Resolves when the credentials are taken back; never for those that can't be.
     pub async fn revoked(&self) {
         match &self.revoked {

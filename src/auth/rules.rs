@@ -3,7 +3,7 @@
 use super::Caller;
 use crate::api::{GROUP, Kind};
 use crate::error::Error;
-use crate::graph::{Record, RepositoryHead, Visible, organization_of};
+use crate::graph::{Record, Visible, organization_of};
 
 /// What is done to a resource: kube's verbs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,7 +101,7 @@ pub fn authorize(
         // One by one, as each object's deletion.
         (_, Verb::DeleteCollection) | (Kind::DataPack, Verb::Create) => Ok(()),
         (Kind::DataPack, _) => match visible.get(kind, name) {
-            Some(pack) if pack.envelope.creator.as_deref() != Some(caller.user()) => {
+            Some(pack) if pack.envelope().creator.as_deref() != Some(caller.user()) => {
                 refuse("it is not the one who made the pack")
             }
             _ => Ok(()),
@@ -141,8 +141,8 @@ fn not_a_manager(organization: &str) -> String {
 
 /// The organization that an object belongs to, or is.
 fn organization(record: &Record) -> &str {
-    let image = record.image().map(|image| organization_of(&image.name));
-    let repository = record.repository().map(RepositoryHead::organization);
+    let image = record.image().map(|image| organization_of(image.name()));
+    let repository = record.repository().map(|repository| repository.organization());
     image.or(repository).or(record.organization().map(|organization| &*organization.name)).unwrap_or_default()
 }
 

@@ -1,6 +1,8 @@
 //! `imagehub manifests`: what runs it in a cluster, from the files in `deploy/`, for people without kustomize and
 //! without the repository.
 
+use std::fmt::Write as _;
+
 use clap::error::ErrorKind;
 use clap::{Args as ClapArgs, ValueEnum};
 
@@ -56,7 +58,7 @@ pub(super) struct Args {
     /// The namespace that the server runs in
     #[arg(long, value_name = "NAME", default_value = NAMESPACE, value_parser = namespace)]
     namespace: String,
-    /// The namespace of the users' ServiceAccounts
+    /// The namespace of the users' service accounts
     #[arg(long, value_name = "NAME", default_value = USER_NAMESPACE, value_parser = namespace)]
     user_namespace: String,
     /// How many replicas run; one is active, the others forward to it
@@ -112,7 +114,7 @@ fn render(args: &Args) -> String {
     for flag in &args.serve {
         // JSON's strings are YAML's.
         let quoted = serde_json::Value::from(flag.as_str());
-        more.push_str(&format!("            - {quoted}\n"));
+        let _ = writeln!(more, "            - {quoted}");
     }
     // A name that was put in is not looked into again: one namespace's may hold the other's.
     let between = "\u{1}";
@@ -137,7 +139,7 @@ fn image(value: &str) -> Result<String, String> {
     if value.len() <= MAX_IMAGE && value.chars().all(legal) && value.starts_with(begins) && value.ends_with(begins) {
         Ok(value.to_owned())
     } else {
-        Err(format!("an image is NAME:TAG or NAME@DIGEST, of at most {} letters, digits and ._-/:@", MAX_IMAGE))
+        Err(format!("an image is NAME:TAG or NAME@DIGEST, of at most {MAX_IMAGE} letters, digits and ._-/:@"))
     }
 }
 
@@ -237,6 +239,21 @@ mod tests {
             ["--part", "some"],
         ] {
             assert!(Line::try_parse_from(["manifests"].iter().chain(&words)).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn serve_takes_the_flags_that_the_pods_run_it_with() {
+        let all = objects(&rendered(&[]));
+        let args = &find(&all, "Deployment", "imagehub")["spec"]["template"]["spec"]["containers"][0]["args"];
+        let there = |flag: &str| flag.replace("$(POD_IP)", "10.0.0.1").replace("$(POD_NAMESPACE)", NAMESPACE);
+        let flags: Vec<String> = args.as_array().unwrap().iter().map(|arg| there(arg.as_str().unwrap())).collect();
+        assert_eq!(flags[0], "serve");
+        assert_eq!(check(&flags[1..]), Ok(()));
+        // And those that the overlay and the component with a certificate add.
+        let added = ["--storage=embedded", "--data-dir=/d", "--tls-cert-file=/c", "--tls-private-key-file=/k"];
+        for flag in added {
+            assert_eq!(check(&[flag.to_owned()]).err().filter(|why| why.contains("unexpected argument")), None);
         }
     }
 

@@ -23,6 +23,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::storage::embedded::expects_panics;
+
 /// The imagehub.sealos.io catalogue: images, repositories and organizations, and DataPacks that are
 /// answered in the request that asks for them.
 #[derive(Debug, Parser)]
@@ -155,6 +157,13 @@ impl From<String> for Failure {
 /// interrupted and goes on another time.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
+    // What a damaged file does to its reader is told as damage, by whatever command reads it.
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !expects_panics() {
+            usual(panic);
+        }
+    }));
     match done(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { message, code }) => {

@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// Load a sample catalogue if there is no data yet
     #[arg(long, env = "IMAGEHUB_DEMO", value_parser = BoolishValueParser::new(), help_heading = "Data")]
     demo: bool,
+    /// Where the data is kept
+    #[arg(long, env = "IMAGEHUB_STORAGE", value_name = "WHERE", default_value = "embedded", help_heading = "Data")]
+    storage: StorageKind,
     /// Where the Kubernetes API listens, with TLS
     #[arg(
         long,
@@ -47,9 +50,6 @@ pub(super) struct Args {
         help_heading = "Listening"
     )]
     http_listen: SocketAddr,
-    /// Where the data is kept: in the data directory, or in the cluster as objects of its own
-    #[arg(long, env = "IMAGEHUB_STORAGE", value_name = "WHERE", default_value = "embedded", help_heading = "Data")]
-    storage: StorageKind,
     /// Who may make an organization, and become its manager
     #[arg(
         long,

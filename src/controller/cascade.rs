@@ -41,6 +41,17 @@ fn owners(all: &Visible, record: &Record) -> Owners {
     owners
 }
 
+/// Whether the one owner of an object is the one that it should have, and is there: then there is nothing to collect.
+/// So it is with all but a few, and this parses none of them; false where it can't tell.
+pub(super) fn rightly_owned(all: &Visible, record: &Record) -> bool {
+    let owner = match (record.image(), record.repository()) {
+        (Some(image), _) => all.repository(image.repository()),
+        (_, Some(repository)) => all.organization(repository.organization()),
+        _ => None,
+    };
+    owner.is_some_and(|owner| record.owners().map(|o| o.uid).eq([owner.uid()]))
+}
+
 fn has_finalizer(record: &Record, finalizer: &str) -> bool {
     record.deleting && record.object().metadata.finalizers.iter().flatten().any(|f| f == finalizer)
 }
@@ -69,6 +80,11 @@ async fn collect_once(registry: &Registry, key: &Key) -> Result<(), Error> {
     let owners = owners(&all, record);
     if !owners.any || owners.gone.is_empty() || owners.foreign {
         return Ok(());
+    }
+    let damaged = registry.damaged_records();
+    if damaged > 0 {
+        // Its owner may be one of them.
+        return Err(Error::Unavailable(format!("nothing is collected while {damaged} records can't be read")));
     }
     if owners.solid {
         for uid in &owners.gone {

@@ -21,6 +21,9 @@ use crate::registry::Registry;
 /// How long a step that failed waits until it is done again, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
+/// How many objects of a sweep are looked at at a time.
+const PAGE: usize = 1024;
+
 /// How many events are looked at before work is done.
 const BATCH: usize = 1024;
 
@@ -35,11 +38,22 @@ enum Work {
     Advance(Key),
 }
 
+/// How far a look at all objects has come. They are taken up a page at a time: a million of them that wait would be
+/// as much memory as a tenth of what they are.
+#[derive(Debug, Default)]
+struct Sweep {
+    /// The kind, by its place among all.
+    kind: usize,
+    after: Option<Arc<str>>,
+}
+
 /// What is to be done. Sets: whatever happens to an object while it waits is done once. Their size is
 /// bounded by the number of objects.
 #[derive(Debug, Default)]
 struct Queue {
     urgent: BTreeSet<Work>,
+    /// What is still to be looked at, and joins what is urgent a page a round.
+    sweep: Option<Sweep>,
     /// What was urgent when the last round began: done first, so that what comes doesn't overtake it for ever.
     round: BTreeSet<Work>,
     /// Announcements of packs: one change can touch ten thousand. They yield to all else, but one is always
@@ -99,7 +113,7 @@ impl<'a> Keeper<'a> {
         self.registry.note_not_served(self.doubles.not_served());
         self.queue.retry(Instant::now());
         while self.running.len() < CONCURRENCY
-            && let Some(work) = self.queue.take()
+            && let Some(work) = self.queue.take(&all)
         {
             let registry = self.registry;
             self.running.push(
@@ -146,7 +160,10 @@ async fn do_it(registry: &Registry, work: &Work) -> Result<(), Error> {
 
 impl Queue {
     /// What is to be done next: what is urgent, else a pack; and a pack where none is under way.
-    fn take(&mut self) -> Option<Work> {
+    fn take(&mut self, all: &Visible) -> Option<Work> {
+        if self.urgent.is_empty() && self.round.is_empty() {
+            self.look_on(all);
+        }
         let pack = |work: &Work| matches!(work, Work::Refresh(key) if key.kind == Kind::DataPack);
         if (self.urgent.is_empty() && self.round.is_empty()) || !self.under_way.keys().any(pack) {
             while let Some(name) = self.packs.pop_first() {
@@ -157,6 +174,7 @@ impl Queue {
         }
         loop {
             if self.round.is_empty() {
+                self.look_on(all);
                 self.round = std::mem::take(&mut self.urgent);
             }
             let work = self.round.pop_first()?;
@@ -213,6 +231,32 @@ impl Queue {
         }
     }
 
+    /// Notes what may be out of step in the next page of the sweep that is under way.
+    fn look_on(&mut self, all: &Visible) {
+        let Some(mut sweep) = self.sweep.take() else { return };
+        let Some(kind) = Kind::ALL.get(sweep.kind).copied() else { return };
+        let (labels, fields) = (LabelSelector::default(), FieldSelector::default());
+        let after = sweep.after.take();
+        let query = Query { kind, after: after.as_deref(), at: all.revision(), labels: &labels, fields: &fields };
+        for record in all.list(query).take(PAGE) {
+            if record.owners().next().is_some() && !cascade::rightly_owned(all, &record) {
+                self.urgent.insert(Work::Collect(record.key.clone()));
+            }
+            if record.deleting {
+                self.urgent.insert(Work::Advance(record.key.clone()));
+            }
+            self.add(Work::Refresh(record.key.clone()));
+            sweep.after = Some(Arc::clone(&record.key.name));
+        }
+        if sweep.after.is_none() {
+            sweep.kind += 1;
+        }
+        self.sweep = Some(sweep);
+        if self.urgent.is_empty() && self.packs.is_empty() {
+            self.look_on(all);
+        }
+    }
+
     fn refresh(&mut self, record: Option<&Arc<Record>>) {
         if let Some(record) = record {
             self.add(Work::Refresh(record.key.clone()));
@@ -228,25 +272,11 @@ fn sweep(all: &Visible, queue: &mut Queue, doubles: &mut Doubles, cursors: &mut 
         doubles.look(all, name);
     }
     let (labels, fields) = (LabelSelector::default(), FieldSelector::default());
-    for kind in Kind::ALL {
-        let query = Query { kind, after: None, at: all.revision(), labels: &labels, fields: &fields };
-        for record in all.list(query) {
-            if kind == Kind::DataPack {
-                queue.packs.insert(Arc::clone(&record.key.name));
-            } else {
-                queue.urgent.insert(Work::Refresh(record.key.clone()));
-            }
-            if let Some(image) = record.image() {
-                doubles.look(all, &image.name);
-            }
-            if record.owners().next().is_some() {
-                queue.urgent.insert(Work::Collect(record.key.clone()));
-            }
-            if record.deleting {
-                queue.urgent.insert(Work::Advance(record.key.clone()));
-            }
-        }
+    let images = Query { kind: Kind::Image, after: None, at: all.revision(), labels: &labels, fields: &fields };
+    for record in all.list(images) {
+        doubles.look(all, record.image().map_or("", |image| image.name()));
     }
+    queue.sweep = Some(Sweep::default());
 }
 
 /// Notes what the events since the last look touch.
@@ -287,7 +317,8 @@ fn touched(all: &Visible, event: &Event, queue: &mut Queue, doubles: &mut Double
         }
         let owners = |record: &Record| record.owners().map(|o| (o.uid.to_owned(), o.blocks)).collect::<Vec<_>>();
         if old.is_none_or(|old| owners(old) != owners(new)) {
-            if new.owners().next().is_some() {
+            // Where it is gone later, its own event says so.
+            if new.owners().next().is_some() && !cascade::rightly_owned(all, new) {
                 queue.urgent.insert(Work::Collect(new.key.clone()));
             }
             // An owner may have waited for just this one.
@@ -296,17 +327,17 @@ fn touched(all: &Visible, event: &Event, queue: &mut Queue, doubles: &mut Double
     }
     let Some(either) = new.or(old) else { return };
     if let Some(image) = either.image() {
-        doubles.look(all, &image.name);
-        queue.refresh(all.repository(&image.repository));
-        queue.packs.extend(all.packs_of_image(&image.name).cloned());
+        doubles.look(all, image.name());
+        queue.refresh(all.repository(image.repository()));
+        queue.packs.extend(all.packs_of_image(image.name()).cloned());
         let detail = |name: &&Arc<str>| {
             all.get(Kind::DataPack, name).and_then(|r| r.pack()).is_some_and(|pack| pack.grain == Grain::Detail)
         };
-        queue.packs.extend(all.packs_of_repository(&image.repository).filter(detail).cloned());
+        queue.packs.extend(all.packs_of_repository(image.repository()).filter(detail).cloned());
     } else if let Some(repository) = either.repository() {
         let same = |old: &Record, new: &Record| {
-            let private = |r: &Record| r.repository().is_some_and(|r| r.private);
-            private(old) == private(new) && old.envelope.download_count == new.envelope.download_count
+            let shown = |r: &Record| r.repository().map(|r| (r.private, r.downloads));
+            shown(old) == shown(new)
         };
         if let (Some(old), Some(new)) = (old, new)
             && same(old, new)
@@ -315,9 +346,9 @@ fn touched(all: &Visible, event: &Event, queue: &mut Queue, doubles: &mut Double
         }
         queue.refresh(new);
         queue.refresh(all.organization(repository.organization()));
-        queue.packs.extend(all.packs_of_repository(&repository.name).cloned());
+        queue.packs.extend(all.packs_of_repository(repository.name).cloned());
         if made {
-            for image in all.tags(&repository.name) {
+            for image in all.tags(repository.name) {
                 queue.refresh(Some(image));
             }
         }
@@ -337,7 +368,7 @@ fn touched(all: &Visible, event: &Event, queue: &mut Queue, doubles: &mut Double
 
 impl Doubles {
     /// Looks who claims `name` now; a new double is logged.
-    fn look(&mut self, all: &Visible, name: &Arc<str>) {
+    fn look(&mut self, all: &Visible, name: &str) {
         let [served, others @ ..] = all.image_claims(name) else {
             self.0.remove(name);
             return;
@@ -346,15 +377,10 @@ impl Doubles {
             self.0.remove(name);
             return;
         }
-        let before = self.0.insert(Arc::clone(name), others.len());
+        let before = self.0.insert(name.into(), others.len());
         if before.is_none_or(|before| before < others.len()) {
             let others: Vec<_> = others.iter().map(|r| r.name()).collect();
-            warn!(
-                image = &**name,
-                served = served.name(),
-                ?others,
-                "several Images have this name; the oldest is served"
-            );
+            warn!(image = name, served = served.name(), ?others, "several Images have this name; the oldest is served");
         }
     }
 

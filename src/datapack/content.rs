@@ -1,44 +1,100 @@
 //! The data of the images that a pack names, copied out of their records.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::io::Write as _;
 
 use bytes::Bytes;
 
 use super::Content;
 use crate::api::{DEFAULT_CREAT_TIME, Grain, code};
-use crate::graph::{Digest, Field, ImageHead, PackHead, Record, Visible};
+use crate::graph::{Digest, Field, PackHead, Record, Visible, repository_of};
 
 /// How large `status.datas` may become, in bytes. Beyond it the pack has an error instead.
 pub const CONTENT_LIMIT: usize = 32 * 1024 * 1024;
 
+/// What an entry takes at most beside its fields and its names, which are in it three times.
+const ENTRY_ROOM: usize = 192;
+
+/// The length of a digest as text.
+const DIGEST_DIGITS: usize = 32;
+
+/// One that is named, looked up.
+struct Found<'a> {
+    name: &'a str,
+    record: Option<&'a Record>,
+    downloads: i64,
+}
+
 /// What a pack's content is, as `visible` shows it.
 pub(super) fn compute(visible: &Visible, pack: &PackHead) -> Content {
-    let mut datas = Vec::with_capacity(pack.names.len() * 128 + 2);
+    // Nearly all of the time goes into waiting for memory, so it is asked for in rounds: within one nothing depends
+    // on the one before, and the processor waits for many at once.
     let mut hidden = BTreeSet::new();
-    datas.push(b'{');
-    for (i, name) in pack.names.iter().enumerate() {
+    let mut all: Vec<Found> = pack
+        .names
+        .iter()
+        .map(|name| Found { name, record: visible.image(name).map(|record| &**record), downloads: 0 })
+        .collect();
+    let mut size = 0;
+    for Found { name, record, .. } in &all {
+        // Absent and hidden look alike.
+        match record {
+            Some(record) => size += size_of_entry(record, pack.grain),
+            None => hidden.extend(visible.private_organization(name)),
+        }
+        size += name.len() * 3 + ENTRY_ROOM;
+    }
+    if pack.grain != Grain::Base {
+        let mut last = ("", 0);
+        for found in &mut all {
+            let repository = repository_of(found.name);
+            // Names are in order: those of one repository come together.
+            if last.0 != repository {
+                last = (
+                    repository,
+                    visible.repository(repository).map_or(0, |r| r.repository().map_or(0, |head| head.downloads)),
+                );
+            }
+            found.downloads = last.1;
+        }
+    }
+    let mut out = Vec::with_capacity(size.min(CONTENT_LIMIT));
+    out.extend_from_slice(format!(r#""codes":{},"contentDigest":""#, code::OK).as_bytes());
+    let digest_at = out.len();
+    out.resize(digest_at + DIGEST_DIGITS, b'0');
+    out.extend_from_slice(br#"","datas":"#);
+    let start = out.len();
+    out.push(b'{');
+    for (i, found) in all.iter().enumerate() {
         if i > 0 {
-            datas.push(b',');
+            out.push(b',');
         }
-        write_string(&mut datas, name);
-        datas.push(b':');
-        if let Some(record) = visible.image(name) {
-            write_entry(&mut datas, visible, record, pack.grain);
-        } else {
-            // Absent and hidden look alike.
-            datas.extend_from_slice(b"{}");
-            hidden.extend(visible.private_organization(name));
+        write_string(&mut out, found.name);
+        out.push(b':');
+        match found.record {
+            Some(record) => write_entry(&mut out, visible, found, record, pack.grain),
+            None => out.extend_from_slice(b"{}"),
         }
-        if datas.len() > CONTENT_LIMIT {
+        if out.len() - start > CONTENT_LIMIT {
             return too_large(visible, pack, i + 1);
         }
     }
-    datas.push(b'}');
-    let digest = Digest::of(&datas);
-    let mut members = format!(r#""codes":{},"contentDigest":"{digest}","datas":"#, code::OK).into_bytes();
-    members.extend_from_slice(&datas);
-    Content { members: members.into(), digest, code: code::OK, hidden: hidden.into_iter().map(Box::from).collect() }
+    out.push(b'}');
+    let digest = Digest::of(&out[start..]);
+    out[digest_at..digest_at + DIGEST_DIGITS].copy_from_slice(digest.to_string().as_bytes());
+    Content { members: out.into(), digest, code: code::OK, hidden: hidden.into_iter().map(Box::from).collect() }
+}
+
+/// About how much an entry takes of its image's fields. To look at each brings what is copied later.
+fn size_of_entry(record: &Record, grain: Grain) -> usize {
+    let fields: &[Field] = match grain {
+        Grain::Base => &[Field::Type],
+        Grain::Grid => &[Field::Type, Field::Icon, Field::Keywords, Field::Description],
+        Grain::Detail => {
+            &[Field::Type, Field::Icon, Field::Keywords, Field::Description, Field::Docs, Field::Id, Field::Arch]
+        }
+    };
+    fields.iter().filter_map(|field| record.field(*field)).map(|raw| raw.len() + usize::from(raw[0] == 0)).sum()
 }
 
 fn too_large(visible: &Visible, pack: &PackHead, reached: usize) -> Content {
@@ -57,29 +113,27 @@ fn too_large(visible: &Visible, pack: &PackHead, reached: usize) -> Content {
     Content { members: Bytes::from(members), digest, code: code::ERROR, hidden }
 }
 
-fn write_entry(out: &mut Vec<u8>, visible: &Visible, record: &Arc<Record>, grain: Grain) {
-    let Some(image) = record.image() else { return };
+fn write_entry(out: &mut Vec<u8>, visible: &Visible, found: &Found<'_>, record: &Record, grain: Grain) {
     out.extend_from_slice(br#"{"name":"#);
-    write_string(out, &image.name);
+    write_string(out, found.name);
     write_field(out, "type", record, Field::Type);
     if grain == Grain::Base {
         out.push(b'}');
         return;
     }
     out.extend_from_slice(br#","repoName":"#);
-    write_string(out, &image.repository);
+    write_string(out, repository_of(found.name));
     write_field(out, "icon", record, Field::Icon);
     write_field(out, "keywords", record, Field::Keywords);
-    let downloads = visible.repository(&image.repository).map_or(0, |r| r.envelope.download_count);
-    let numbers = format!(r#","rating":0,"downloadCount":{downloads},"size":{}"#, image.size);
-    out.extend_from_slice(numbers.as_bytes());
+    let size = record.image().map_or(0, |image| image.size());
+    write!(out, r#","rating":0,"downloadCount":{},"size":{size}"#, found.downloads).expect("a Vec takes all");
     write_field(out, "description", record, Field::Description);
     if grain == Grain::Detail {
         write_field(out, "docs", record, Field::Docs);
         write_field(out, "ID", record, Field::Id);
         write_field(out, "arch", record, Field::Arch);
         out.extend_from_slice(br#","tags":"#);
-        write_tags(out, visible, image);
+        write_tags(out, visible, repository_of(found.name));
     }
     out.push(b'}');
 }
@@ -93,9 +147,9 @@ fn write_field(out: &mut Vec<u8>, name: &str, record: &Record, field: Field) {
     }
 }
 
-fn write_tags(out: &mut Vec<u8>, visible: &Visible, image: &ImageHead) {
+fn write_tags(out: &mut Vec<u8>, visible: &Visible, repository: &str) {
     out.push(b'[');
-    for (i, tag) in visible.tags(&image.repository).iter().enumerate() {
+    for (i, tag) in visible.tags(repository).iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
@@ -115,7 +169,7 @@ pub fn write_tag(out: &mut Vec<u8>, record: &Record) {
     write_string(out, image.tag());
     out.extend_from_slice(br#","metaName":"#);
     write_string(out, record.name());
-    out.extend_from_slice(format!(r#","size":{},"creatTime":"#, image.size).as_bytes());
+    out.extend_from_slice(format!(r#","size":{},"creatTime":"#, image.size()).as_bytes());
     match record.field(Field::CreatTime) {
         Some(raw) => out.extend_from_slice(raw),
         None => write_string(out, DEFAULT_CREAT_TIME),
@@ -125,8 +179,9 @@ pub fn write_tag(out: &mut Vec<u8>, record: &Record) {
 
 /// Appends `text` as a JSON string.
 pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
-    let plain = text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\');
-    if plain {
+    // Counted, without a way out in between, so that many bytes are looked at at once.
+    let special = text.bytes().map(|b| usize::from(b < 0x20 || b == b'"' || b == b'\\')).sum::<usize>();
+    if special == 0 {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');

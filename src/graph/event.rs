@@ -7,7 +7,6 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
 use super::record::Record;
-use super::snapshot::Version;
 use crate::storage::{Key, Revision};
 
 /// One commit, as watchers are told of it.
@@ -27,7 +26,8 @@ pub struct Event {
     pub(super) hidden: bool,
     /// The object before, if it was there.
     pub old: Option<Arc<Record>>,
-    pub(super) version: Arc<Version>,
+    /// The object after, or that there is none.
+    pub(super) version: Arc<Record>,
     pub(super) encoded: [ArcSwapOption<Encoded>; ENCODINGS],
     /// How many bytes of encodings all events of the log keep.
     pub(super) kept: Arc<AtomicUsize>,
@@ -62,13 +62,20 @@ impl Event {
     /// The object after, if it is there.
     #[must_use]
     pub fn new_record(&self) -> Option<&Arc<Record>> {
-        self.version.record.as_ref()
+        self.version.present()
     }
 
     /// The object that watchers are sent: the new one, or the last one that was.
     #[must_use]
     pub fn record(&self) -> Option<&Arc<Record>> {
         self.new_record().or(self.old.as_ref())
+    }
+
+    /// Whether an object has lost a label by it, or a label's value.
+    pub(super) fn takes_label(&self) -> bool {
+        let new = self.new_record();
+        let kept = |(label, value): (&str, &str)| new.is_some_and(|new| new.label(label) == Some(value));
+        self.old.as_ref().is_some_and(|old| !old.labels().all(kept))
     }
 
     /// What the window's budget counts for it: the old version that only the log keeps, and itself.

@@ -3,7 +3,10 @@
 //! is woken for a revision sees a snapshot that has it. [`Visible`] is the only public reader.
 
 mod cached;
+mod changes;
+mod chunks;
 mod event;
+mod filling;
 mod names;
 mod record;
 mod set;
@@ -26,15 +29,17 @@ use crate::storage::{Commit, ReadError, Storage};
 pub use crate::storage::{Key, Revision};
 
 pub use cached::Cached;
+pub use changes::Changes;
 pub use event::{ENCODINGS, Event};
+use filling::Filling;
 pub use record::{
-    Damaged, Digest, Envelope, Field, Head, ImageHead, OrganizationHead, Owner, PackHead, Record, RepositoryHead,
-    encode, organization_of,
+    Damaged, Digest, Envelope, Field, ImageHead, OrganizationHead, Owner, PackHead, Record, RepositoryHead, encode,
+    organization_of,
 };
 pub use set::Set;
 pub use sight::Sight;
-use sight::SightLog;
 use snapshot::Snapshot;
+pub use snapshot::repository_of;
 pub use visible::{Query, Visible, selects};
 
 /// How much history is kept in memory, for watches to resume and lists to go on.
@@ -74,6 +79,10 @@ pub struct Graph {
     published: watch::Sender<Revision>,
     /// The same, but only moved when an object of the kind changes, for watchers.
     changed: [watch::Sender<Revision>; Kind::ALL.len()],
+    /// The same for those who wait for one object.
+    named: [changes::Named; Kind::ALL.len()],
+    /// Moved when somebody may see what they didn't, or no longer what they did.
+    sight: watch::Sender<Revision>,
 }
 
 /// The one who writes the graph.
@@ -97,6 +106,8 @@ impl Graph {
         let graph = Arc::new(Self {
             published: watch::Sender::new(revision),
             changed: std::array::from_fn(|_| watch::Sender::new(revision)),
+            named: Default::default(),
+            sight: watch::Sender::new(revision),
             current: ArcSwap::from_pointee(snapshot),
         });
         let commits = storage.watch(revision);
@@ -130,6 +141,18 @@ impl Graph {
     #[must_use]
     pub fn changes(&self, kind: Kind) -> watch::Receiver<Revision> {
         self.changed[kind as usize].subscribe()
+    }
+
+    /// The same, with what [`Changes`] knows.
+    #[must_use]
+    pub fn changes_of_kind(&self, kind: Kind) -> Changes {
+        Changes::of_kind(self.changes(kind))
+    }
+
+    /// Tells of the changes of one object, whether it is there yet or not.
+    #[must_use]
+    pub fn changes_of(self: &Arc<Self>, key: Key) -> Changes {
+        Changes::of_object(self, key)
     }
 
     /// Tells of every change.
@@ -174,6 +197,7 @@ impl Writer {
         for sender in &self.graph.changed {
             sender.send_replace(revision);
         }
+        self.graph.named.iter().for_each(|named| named.tell_all(revision));
         self.graph.published.send_replace(revision);
         Ok(())
     }
@@ -185,16 +209,21 @@ impl Writer {
         };
         let mut snapshot = Snapshot::clone(&self.graph.current.load());
         let mut changed = [None; Kind::ALL.len()];
+        let keys: Vec<_> = commits.iter().map(|commit| (commit.key.clone(), commit.revision)).collect();
         let sight = snapshot.sight_log.newest();
-        for (commit, record) in decode_all(commits)? {
+        for commit in commits {
+            let stored = commit.value.as_deref();
+            let record =
+                stored.map(|stored| Record::decode(commit.key.clone(), commit.revision, stored)).transpose()?;
             changed[commit.key.kind as usize] = Some(commit.revision);
-            snapshot.apply(&commit.key, commit.revision, commit.at_ms, record, true);
+            snapshot.apply(&commit.key, commit.revision, commit.at_ms, record);
         }
         let age = i64::try_from(self.window.age.as_millis()).unwrap_or(i64::MAX);
         let horizon = snapshot.at_ms.saturating_sub(age);
         let trimmed = snapshot.trim(self.window.bytes, horizon);
         let revision = snapshot.revision;
-        if snapshot.sight_log.newest() > sight {
+        let sight_changed = snapshot.sight_log.newest() > sight;
+        if sight_changed {
             // A change of sight has no event of these kinds, but their watchers must look.
             changed[Kind::Image as usize] = Some(revision);
             changed[Kind::Repository as usize] = Some(revision);
@@ -202,9 +231,15 @@ impl Writer {
         self.graph.current.store(Arc::new(snapshot));
         // Only now: whoever misses what is cut sees, when it looks again, that the floor is above it.
         for version in trimmed {
-            version.cut();
+            version.older.cut();
         }
-        // First the kinds: whoever reads its own write may look at once for the event of it.
+        for (key, revision) in keys {
+            self.graph.named[key.kind as usize].tell(&key.name, revision);
+        }
+        if sight_changed {
+            self.graph.sight.send_replace(revision);
+        }
+        // First these: whoever reads its own write may look at once for the event of it.
         for (sender, revision) in self.graph.changed.iter().zip(changed) {
             if let Some(revision) = revision {
                 sender.send_replace(revision);
@@ -217,49 +252,10 @@ impl Writer {
 
 /// A snapshot of all that `storage` has.
 async fn filled(storage: &dyn Storage) -> Result<Snapshot, GraphError> {
-    let state = storage.state().await?;
-    let mut snapshot = Snapshot::default();
-    let at_ms = state.commits.last().map_or(0, |c| c.at_ms);
-    for (commit, record) in decode_all(state.commits)? {
-        snapshot.apply(&commit.key, commit.revision, commit.at_ms, record, false);
+    let mut filling = Filling::default();
+    let mut parts = storage.state_in_parts();
+    while let Some(part) = parts.next().await {
+        filling.take(part?)?;
     }
-    snapshot.revision = state.revision;
-    snapshot.floor = state.revision;
-    // Of what was deleted before, and of whom that concerned, nothing is known.
-    snapshot.sight_log = SightLog::since(state.revision);
-    snapshot.last_of_kind = [state.revision; Kind::ALL.len()];
-    snapshot.at_ms = at_ms;
-    Ok(snapshot)
-}
-
-/// From so many records on they are decoded on all cores.
-const PARALLEL: usize = 4096;
-
-fn decode_all(commits: Vec<Commit>) -> Result<Vec<(Commit, Option<Record>)>, Damaged> {
-    fn decode(mut commit: Commit) -> Result<(Commit, Option<Record>), Damaged> {
-        let value = commit.value.take();
-        let mut record = value.map(|v| Record::take(commit.key.clone(), commit.revision, v)).transpose()?;
-        if let Some(record) = &mut record {
-            record.at_ms = commit.at_ms;
-        }
-        Ok((commit, record))
-    }
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    if commits.len() < PARALLEL || threads == 1 {
-        return commits.into_iter().map(decode).collect();
-    }
-    let size = commits.len().div_ceil(threads);
-    let mut rest = commits.into_iter();
-    let chunks: Vec<Vec<Commit>> = (0..threads).map(|_| rest.by_ref().take(size).collect()).collect();
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = chunks
-            .into_iter()
-            .map(|chunk| scope.spawn(|| chunk.into_iter().map(decode).collect::<Result<Vec<_>, _>>()))
-            .collect();
-        let mut all = Vec::new();
-        for thread in threads {
-            all.extend(thread.join().expect("decoding does not panic")?);
-        }
-        Ok(all)
-    })
+    Ok(filling.finish()?)
 }

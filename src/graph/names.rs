@@ -1,5 +1,6 @@
 //! A persistent map from names, by hash, that takes little more room than what is in it. A tree of hashes
-//! (`imbl::HashMap`) has nodes of fixed sizes, of which most of a million entries' are nearly empty.
+//! (`imbl::HashMap`) has nodes of fixed sizes, of which most of a million entries' are nearly empty. The values
+//! know their names, so that these are not kept twice.
 //!
 //! Linear hashing: a bucket is a slice just as long as it has entries, copied on each change of it; when the
 //! buckets are full on average, one of them is split in two. So a change costs the same whatever the size,
@@ -13,11 +14,16 @@ use imbl::Vector;
 /// Entries of a bucket, on average, from which on there is one more.
 const FILL: usize = 8;
 
+/// What is found by a name that it has itself, and keeps.
+pub(super) trait Named: Clone {
+    /// The name.
+    fn name(&self) -> &str;
+}
+
 #[derive(Debug, Clone)]
 struct Entry<V> {
-    /// Half of the name's hash: other names are told from it without a look at them.
-    tag: u32,
-    name: Arc<str>,
+    /// The name's hash: other names are told from it without a look at them.
+    hash: u64,
     value: V,
 }
 
@@ -32,7 +38,7 @@ pub(super) struct Names<V> {
     hasher: RandomState,
 }
 
-impl<V: Clone> Default for Names<V> {
+impl<V> Default for Names<V> {
     fn default() -> Self {
         Self { buckets: Vector::new(), len: 0, hasher: RandomState::new() }
     }
@@ -49,11 +55,28 @@ fn place(hash: u64, count: usize) -> usize {
     if at < count { at } else { at & (whole / 2 - 1) }
 }
 
-fn tag(hash: u64) -> u32 {
-    u32::try_from(hash >> 32).unwrap_or_default()
-}
+impl<V: Named> Names<V> {
+    /// A map of `values`, of which no two have one name.
+    pub(super) fn of(values: Vec<V>) -> Self {
+        let mut names = Self { len: values.len(), ..Self::default() };
+        let count = values.len().div_ceil(FILL);
+        let placed = values.into_iter().map(|value| {
+            let hash = names.hash(value.name());
+            (place(hash, count), Entry { hash, value })
+        });
+        let mut placed: Vec<(usize, Entry<V>)> = placed.collect();
+        placed.sort_unstable_by_key(|(bucket, _)| *bucket);
+        let mut placed = placed.into_iter().peekable();
+        let mut entries = Vec::new();
+        for bucket in 0..count {
+            while let Some((_, entry)) = placed.next_if(|(of, _)| *of == bucket) {
+                entries.push(entry);
+            }
+            names.buckets.push_back((!entries.is_empty()).then(|| entries.drain(..).collect()));
+        }
+        names
+    }
 
-impl<V: Clone> Names<V> {
     fn hash(&self, name: &str) -> u64 {
         self.hasher.hash_one(name)
     }
@@ -65,13 +88,8 @@ impl<V: Clone> Names<V> {
         }
         let bucket = place(hash, self.buckets.len());
         let entries = self.buckets.get(bucket)?.as_ref()?;
-        let at = entries.iter().position(|entry| entry.tag == tag(hash) && *entry.name == *name)?;
+        let at = entries.iter().position(|entry| entry.hash == hash && entry.value.name() == name)?;
         Some((bucket, at))
-    }
-
-    fn entry(&self, name: &str) -> Option<&Entry<V>> {
-        let (bucket, at) = self.find(name, self.hash(name))?;
-        self.buckets.get(bucket)?.as_ref()?.get(at)
     }
 
     fn at_mut(&mut self, (bucket, at): (usize, usize)) -> Option<&mut V> {
@@ -81,49 +99,42 @@ impl<V: Clone> Names<V> {
 
     /// What `name` leads to.
     pub(super) fn get(&self, name: &str) -> Option<&V> {
-        self.entry(name).map(|entry| &entry.value)
+        let (bucket, at) = self.find(name, self.hash(name))?;
+        Some(&self.buckets.get(bucket)?.as_ref()?.get(at)?.value)
     }
 
-    /// The name as it is kept here, to be shared.
-    pub(super) fn key(&self, name: &str) -> Option<&Arc<str>> {
-        self.entry(name).map(|entry| &entry.name)
-    }
-
-    /// What `name` leads to, to be changed.
+    /// What `name` leads to, to be changed; its name stays.
     pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut V> {
         let found = self.find(name, self.hash(name))?;
         self.at_mut(found)
     }
 
-    /// Lets `name` lead to `value`.
-    pub(super) fn insert(&mut self, name: Arc<str>, value: V) {
-        let hash = self.hash(&name);
-        let found = self.find(&name, hash);
-        match found.and_then(|found| self.at_mut(found)) {
-            Some(there) => *there = value,
+    /// Lets the name of `value` lead to it.
+    pub(super) fn insert(&mut self, value: V) {
+        let hash = self.hash(value.name());
+        let found = self.find(value.name(), hash);
+        match found {
+            Some(found) => *self.at_mut(found).expect("it was found there") = value,
             None => {
-                self.add(name, hash, value);
+                self.add(hash, value);
             }
         }
     }
 
-    /// What `name` leads to, to be changed; the default, where it leads to nothing yet.
-    pub(super) fn or_default(&mut self, name: &Arc<str>) -> &mut V
-    where
-        V: Default,
-    {
+    /// What `name` leads to, to be changed; what `make` makes, where it leads to nothing yet.
+    pub(super) fn or_insert_with(&mut self, name: &str, make: impl FnOnce() -> V) -> &mut V {
         let hash = self.hash(name);
-        let found = self.find(name, hash).unwrap_or_else(|| self.add(Arc::clone(name), hash, V::default()));
+        let found = self.find(name, hash).unwrap_or_else(|| self.add(hash, make()));
         self.at_mut(found).expect("it was found there, or put there")
     }
 
-    /// Puts a name in that isn't there, and says where.
-    fn add(&mut self, name: Arc<str>, hash: u64, value: V) -> (usize, usize) {
+    /// Puts a value in whose name isn't there, and says where.
+    fn add(&mut self, hash: u64, value: V) -> (usize, usize) {
         if self.len >= self.buckets.len() * FILL {
             self.split();
         }
         let bucket = place(hash, self.buckets.len());
-        let entry = Entry { tag: tag(hash), name, value };
+        let entry = Entry { hash, value };
         let Some(entries) = self.buckets.get_mut(bucket) else { return (bucket, 0) };
         let at = entries.as_ref().map_or(0, |entries| entries.len());
         *entries = Some(entries.iter().flat_map(|entries| entries.iter()).cloned().chain([entry]).collect());
@@ -141,6 +152,21 @@ impl<V: Clone> Names<V> {
         self.len -= 1;
     }
 
+    /// How many names lead to something.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none does.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// All that names lead to, in no order.
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.buckets.iter().flatten().flat_map(|bucket| bucket.iter()).map(|entry| &entry.value)
+    }
+
     /// Makes one more bucket, of what belongs there of another.
     fn split(&mut self) {
         let count = self.buckets.len() + 1;
@@ -150,7 +176,7 @@ impl<V: Clone> Names<V> {
             return;
         }
         let Some(entries) = self.buckets.get_mut(from).and_then(Option::take) else { return };
-        let goes = |entry: &&Entry<V>| place(self.hash(&entry.name), count) != from;
+        let goes = |entry: &&Entry<V>| place(entry.hash, count) != from;
         let part = |part: Vec<&Entry<V>>| (!part.is_empty()).then(|| part.into_iter().cloned().collect());
         let (moved, stay): (Vec<_>, Vec<_>) = entries.iter().partition(goes);
         let (moved, stay) = (part(moved), part(stay));
@@ -167,28 +193,47 @@ mod tests {
 
     use super::*;
 
+    #[derive(Debug, Clone, PartialEq)]
+    struct Numbered(String, usize);
+
+    impl Named for Numbered {
+        fn name(&self) -> &str {
+            &self.0
+        }
+    }
+
     proptest! {
         #[test]
         fn it_holds_what_a_plain_map_holds_and_so_do_its_clones(
+            at_once in 0_usize..300,
             steps in prop::collection::vec((0_u8..4, 0_u16..300), 0..1500),
         ) {
-            let (mut names, mut model) = (Names::default(), BTreeMap::new());
+            let first = (0..at_once).map(|number| Numbered(format!("n{number}"), number));
+            let mut names = Names::of(first.clone().collect());
+            let mut model: BTreeMap<String, Numbered> = first.map(|value| (value.0.clone(), value)).collect();
             let mut before = None;
             for (i, (step, number)) in steps.iter().enumerate() {
-                let name: Arc<str> = format!("n{number}").into();
+                let name = format!("n{number}");
+                let new = || Numbered(name.clone(), 0);
                 match step {
                     0 => { names.remove(&name); model.remove(&name); }
-                    1 => { *names.or_default(&name) += 1; *model.entry(name).or_default() += 1; }
-                    _ => { names.insert(Arc::clone(&name), i); model.insert(name, i); }
+                    1 => {
+                        names.or_insert_with(&name, new).1 += 1;
+                        model.entry(name.clone()).or_insert_with(new).1 += 1;
+                    }
+                    _ => {
+                        names.insert(Numbered(name.clone(), i));
+                        model.insert(name.clone(), Numbered(name, i));
+                    }
                 }
                 if i == steps.len() / 2 { before = Some((names.clone(), model.clone())); }
             }
             for (names, model) in before.into_iter().chain([(names, model)]) {
-                prop_assert_eq!(names.len, model.len());
+                prop_assert_eq!(names.len(), model.len());
+                prop_assert_eq!(names.values().count(), model.len());
                 for number in 0..300 {
                     let name = format!("n{number}");
                     prop_assert_eq!(names.get(&name), model.get(&*name));
-                    prop_assert_eq!(names.key(&name).map(|n| &**n), model.contains_key(&*name).then_some(&*name));
                 }
             }
         }
@@ -196,12 +241,15 @@ mod tests {
 
     #[test]
     fn buckets_are_full_on_average() {
+        let value = |number| Numbered(format!("name-{number}"), number);
         let mut names = Names::default();
         for number in 0..10_000 {
-            names.insert(format!("name-{number}").into(), number);
+            names.insert(value(number));
         }
-        assert_eq!(names.buckets.len(), 10_000 / FILL);
-        assert!(names.buckets.iter().flatten().all(|bucket| bucket.len() < FILL * 8));
-        assert!((0..10_000).all(|number| names.get(&format!("name-{number}")) == Some(&number)));
+        for names in [names, Names::of((0..10_000).map(value).collect())] {
+            assert_eq!(names.buckets.len(), 10_000 / FILL);
+            assert!(names.buckets.iter().flatten().all(|bucket| bucket.len() < FILL * 8));
+            assert!((0..10_000).all(|number| names.get(&format!("name-{number}")) == Some(&value(number))));
+        }
     }
 }

@@ -1,61 +1,83 @@
 //! A persistent ordered set for the indexes: most have one member or a few, a handful have many.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
-use imbl::OrdSet;
+use super::chunks::{Chunks, Keyed};
+use crate::storage::Key;
 
 /// Up to this many members a set is one sorted slice, copied on each change; beyond it a tree.
 const SMALL: usize = 48;
 
-/// An ordered set that is cheap to clone, and small where it has few members.
-#[derive(Debug, Clone)]
-pub enum Set<T: Ord + Clone> {
-    /// A sorted slice.
-    Small(Arc<[T]>),
-    /// A tree.
-    Large(OrdSet<T>),
-}
+impl Keyed for Arc<str> {
+    type Key = Self;
 
-impl<T: Ord + Clone> Default for Set<T> {
-    fn default() -> Self {
-        Self::Small(Arc::from([]))
+    fn key(&self) -> &Self {
+        self
     }
 }
 
-impl<T: Ord + Clone> Set<T> {
+impl Keyed for Key {
+    type Key = Self;
+
+    fn key(&self) -> &Self {
+        self
+    }
+}
+
+/// An ordered set that is cheap to clone, and small where it has few members.
+#[derive(Debug, Clone, Default)]
+pub enum Set<T: Keyed<Key = T>> {
+    /// No members.
+    #[default]
+    Empty,
+    /// A sorted slice.
+    Small(Arc<[T]>),
+    /// A tree.
+    Large(Arc<Chunks<T>>),
+}
+
+impl<T: Keyed<Key = T> + Ord> Set<T> {
+    /// A set of `members`, which are in order, each there once.
+    pub(super) fn of(members: Vec<T>) -> Self {
+        match members.len() {
+            0 => Self::Empty,
+            len if len <= SMALL => Self::Small(members.into()),
+            _ => Self::Large(Arc::new(Chunks::of(members))),
+        }
+    }
+
     /// Adds `member`.
     pub fn insert(&mut self, member: T) {
         match self {
+            Self::Empty => *self = Self::Small(Arc::from([member])),
             Self::Small(slice) => {
                 let Err(at) = slice.binary_search(&member) else { return };
-                if slice.len() < SMALL {
-                    *slice = slice[..at].iter().cloned().chain([member]).chain(slice[at..].iter().cloned()).collect();
+                let members = || slice[..at].iter().chain([&member]).chain(&slice[at..]).cloned();
+                *self = if slice.len() < SMALL {
+                    Self::Small(members().collect())
                 } else {
-                    let mut tree: OrdSet<T> = slice.iter().cloned().collect();
-                    tree.insert(member);
-                    *self = Self::Large(tree);
-                }
+                    Self::Large(Arc::new(Chunks::of(members().collect())))
+                };
             }
-            Self::Large(tree) => {
-                tree.insert(member);
-            }
+            Self::Large(tree) => Arc::make_mut(tree).insert(member),
         }
     }
 
     /// Takes `member` out.
     pub fn remove(&mut self, member: &T) {
         match self {
+            Self::Empty => {}
             Self::Small(slice) => {
                 if let Ok(at) = slice.binary_search(member) {
-                    *slice = slice[..at].iter().chain(&slice[at + 1..]).cloned().collect();
+                    *self = Self::of(slice[..at].iter().chain(&slice[at + 1..]).cloned().collect());
                 }
             }
             Self::Large(tree) => {
+                let tree = Arc::make_mut(tree);
                 tree.remove(member);
                 // Half of the border, so that a set at the border doesn't change its form each time.
                 if tree.len() <= SMALL / 2 {
-                    *self = Self::Small(tree.iter().cloned().collect());
+                    *self = Self::Small(tree.after(None).cloned().collect());
                 }
             }
         }
@@ -65,6 +87,7 @@ impl<T: Ord + Clone> Set<T> {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
+            Self::Empty => 0,
             Self::Small(slice) => slice.len(),
             Self::Large(tree) => tree.len(),
         }
@@ -83,14 +106,12 @@ impl<T: Ord + Clone> Set<T> {
         T: Send + Sync,
     {
         match self {
+            Self::Empty => Box::new(std::iter::empty()),
             Self::Small(slice) => {
                 let from = after.map_or(0, |t| slice.partition_point(|member| member <= t));
                 Box::new(slice[from..].iter())
             }
-            Self::Large(tree) => match after {
-                None => Box::new(tree.iter()),
-                Some(after) => Box::new(tree.range((Bound::Excluded(after.clone()), Bound::Unbounded))),
-            },
+            Self::Large(tree) => Box::new(tree.after(after)),
         }
     }
 
@@ -108,10 +129,19 @@ impl<T: Ord + Clone> Set<T> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::ops::Bound;
 
     use proptest::prelude::*;
 
     use super::*;
+
+    impl Keyed for u16 {
+        type Key = Self;
+
+        fn key(&self) -> &Self {
+            self
+        }
+    }
 
     proptest! {
         #[test]

@@ -145,7 +145,7 @@ impl Visible {
     /// The organization of a private repository's image of this full name, where there is such an image.
     #[must_use]
     pub fn private_organization<'a>(&self, image: &'a str) -> Option<&'a str> {
-        let there = self.snapshot.image(image).is_some_and(|entry| !entry.claims.as_slice().is_empty());
+        let there = self.snapshot.image(image).is_some_and(|entry| !entry.claims().is_empty());
         (there && self.snapshot.hidden(repository_of(image))).then(|| organization_of(image))
     }
 
@@ -166,7 +166,7 @@ impl Visible {
             if cfg!(feature = "broken-sight-check") {
                 return true;
             }
-            return !self.hides(&image.repository);
+            return !self.hides(image.repository());
         }
         record.repository().is_none_or(|r| !r.private || self.manages(r.organization()))
     }
@@ -175,7 +175,7 @@ impl Visible {
     #[must_use]
     pub fn sees_in(&self, event: &Event, record: &Record) -> bool {
         match record.image() {
-            Some(image) => !event.hidden || self.manages(organization_of(&image.repository)),
+            Some(image) => !event.hidden || self.manages(organization_of(image.repository())),
             None => self.sees(record),
         }
     }
@@ -198,7 +198,10 @@ impl Visible {
         if self.hides(repository_of(name)) {
             return &[];
         }
-        self.snapshot.image(name).map_or(&[], |entry| entry.claims.as_slice())
+        match self.snapshot.image(name) {
+            Some(entry) => entry.claims(),
+            None => &[],
+        }
     }
 
     /// The oldest repository that has this full name.
@@ -242,7 +245,7 @@ impl Visible {
 
     /// The packs that name the image of this full name.
     pub fn packs_of_image(&self, name: &str) -> impl Iterator<Item = &Arc<str>> {
-        self.snapshot.image(name).into_iter().flat_map(|entry| entry.packs.iter())
+        self.snapshot.image(name).into_iter().flat_map(|entry| entry.packs().iter())
     }
 
     /// The packs that name an image of the repository of this full name.
@@ -274,11 +277,17 @@ impl Visible {
         };
         let found: Box<dyn Iterator<Item = Arc<Record>> + 'a> = match self.candidates(&query) {
             Some(names) => Box::new(names.filter_map(move |name| lookup(&name))),
-            None => Box::new(self.snapshot.names(kind, query.after).filter_map(move |(name, version)| {
-                if version.revision <= query.at { version.record.clone() } else { lookup(name) }
+            None => Box::new(self.snapshot.newest(kind, query.after).filter_map(move |version| {
+                if version.revision <= query.at { version.present().cloned() } else { lookup(&version.key.name) }
             })),
         };
         found.filter(move |record| query.selects(record) && self.sees(record))
+    }
+
+    /// The newest versions of all objects of a kind.
+    #[cfg(test)]
+    pub(super) fn newest(&self, kind: Kind) -> impl Iterator<Item = &Arc<Record>> {
+        self.snapshot.newest(kind, None).filter_map(Record::present)
     }
 
     /// How many objects `query` asks for.
@@ -296,7 +305,21 @@ impl Visible {
             };
             return self.snapshot.live(query.kind) - hidden;
         }
-        self.list(query).count()
+        self.count_labelled(query).unwrap_or_else(|| self.list(query).count())
+    }
+
+    /// How many objects have a label, where the index tells without a look at each: all that `query` asks for is
+    /// one label's value, and nothing of the kind is hidden from the caller.
+    fn count_labelled(&self, query: Query<'_>) -> Option<usize> {
+        let Query { kind, after: None, at, labels, fields } = query else { return None };
+        let [Requirement::Eq { key, value }] = labels.requirements() else { return None };
+        let hidden = self.sight != Sight::Everything && self.snapshot.hidden_from_public(kind) > 0;
+        if hidden || at < self.snapshot.revision || !fields.is_empty() {
+            return None;
+        }
+        let Some(names) = self.snapshot.labelled(kind, key, value) else { return Some(0) };
+        // The index keeps those that had the value within the window: nearly always there are none of the kind.
+        (self.snapshot.relabelled[kind as usize] == 0).then_some(names.len())
     }
 
     /// The names among which all are that `query` asks for, from the index that leaves the fewest; `None`
@@ -316,7 +339,7 @@ impl Visible {
                 Requirement::Exists { key } => match self.snapshot.label_values(query.kind, key) {
                     // A label with many values is one that most objects have: the table itself is as good.
                     Some(values) if values.len() > 64 => continue,
-                    values => values.into_iter().flat_map(imbl::HashMap::values).collect(),
+                    values => values.into_iter().flat_map(|values| values.values().map(|value| &value.names)).collect(),
                 },
                 _ => continue,
             };
@@ -367,5 +390,44 @@ impl Visible {
             }
         }
         if gap { None } else { Some((found, self.revision())) }
+    }
+
+    /// The events of one object after `after`, in order, `limit` at most, and the revision up to which they are
+    /// all; `None` where the window no longer has them. Nothing else that happened is looked at, as a rule.
+    #[must_use]
+    pub fn events_of(
+        &self,
+        kind: Kind,
+        name: &str,
+        after: Revision,
+        limit: usize,
+    ) -> Option<(Vec<Arc<Event>>, Revision)> {
+        let now = self.revision().max(after);
+        // Each event has the version before it: from the newest back to one that was there at `after`.
+        let mut found = Vec::new();
+        let mut version = self.snapshot.get(kind, name).map(|record| record.revision);
+        while let Some(revision) = version {
+            if revision <= after {
+                found.reverse();
+                return Some((found, now));
+            }
+            let Ok(at) = self.snapshot.log.binary_search_by(|event| event.revision.cmp(&revision)) else { break };
+            let event = &self.snapshot.log[at];
+            if found.len() == limit {
+                break;
+            }
+            found.push(Arc::clone(event));
+            version = event.old.as_ref().map(|record| record.revision);
+        }
+        // It is gone, was gone in between, or changed very often: the log itself says.
+        if after < self.floor() {
+            return None;
+        }
+        let log = &self.snapshot.log;
+        let from = log.binary_search_by(|event| event.revision.cmp(&after)).map_or_else(|next| next, |at| at + 1);
+        let of = |event: &&Arc<Event>| event.key.kind == kind && *event.key.name == *name;
+        let found: Vec<_> = log.focus().narrow(from..log.len()).into_iter().filter(of).take(limit).cloned().collect();
+        let reached = if found.len() == limit { found.last().map_or(now, |event| event.revision) } else { now };
+        Some((found, reached))
     }
 }

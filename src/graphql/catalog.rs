@@ -211,6 +211,11 @@ pub(super) fn updated_ms(repository: &Record, latest: Option<&Arc<Record>>) -> i
     repository.at_ms.max(latest.map_or(0, |image| image.at_ms))
 }
 
+/// How often a repository's images were downloaded.
+fn downloads(repository: &Record) -> i64 {
+    repository.repository().map_or(0, |head| head.downloads)
+}
+
 /// All objects of a kind that have a label.
 fn listed(view: &View, kind: Kind, labels: &LabelSelector) -> Vec<Arc<Record>> {
     let at = view.visible().revision();
@@ -269,17 +274,17 @@ fn candidates(view: &View, query: &RepositoryQuery, aside: u8) -> Vec<Candidate>
 fn is_first(view: &View, record: &Arc<Record>) -> bool {
     let visible = view.visible();
     let first = match record.kind() {
-        Kind::Image => record.image().and_then(|image| visible.image(&image.name)),
-        _ => record.repository().and_then(|repository| visible.repository(&repository.name)),
+        Kind::Image => record.image().and_then(|image| visible.image(image.name())),
+        _ => record.repository().and_then(|repository| visible.repository(repository.name)),
     };
     first.is_some_and(|first| first.revision == record.revision)
 }
 
 /// Which of the filters that facets are of a repository does not pass; `None` where it does not pass another.
-fn fails(view: &View, filter: &RepositoryFilter, record: &Record, head: &RepositoryHead) -> Option<u8> {
-    let latest = view.visible().tags(&head.name).first();
+fn fails(view: &View, filter: &RepositoryFilter, record: &Record, head: RepositoryHead<'_>) -> Option<u8> {
+    let latest = view.visible().tags(head.name).first();
     if filter.is_private.is_some_and(|private| private != head.private)
-        || filter.names.as_ref().is_some_and(|names| !names.iter().any(|name| name.0 == head.name))
+        || filter.names.as_ref().is_some_and(|names| !names.iter().any(|name| *name.0 == *head.name))
         || filter.managed_by_me.is_some_and(|mine| {
             view.reads_kind(Kind::Organization);
             mine != view.is_manager(head.organization())
@@ -332,13 +337,13 @@ pub(super) fn repositories(view: &View, query: &RepositoryQuery) -> Vec<Placed<F
         if fails(view, &query.filter, &found.record, head) != Some(0) {
             continue;
         }
-        let downloads = found.record.envelope.download_count;
-        let name = Arc::clone(&head.name);
+        let downloads = head.downloads;
+        let name: Arc<str> = head.name.into();
         let key = match query.order.field {
             OrderField::Relevance => Key::Ranked(-score, -downloads, name),
             OrderField::Name => Key::Ranked(0, 0, name),
             OrderField::Updated => {
-                Key::Ranked(updated_ms(&found.record, view.visible().tags(&head.name).first()), 0, name)
+                Key::Ranked(updated_ms(&found.record, view.visible().tags(head.name).first()), 0, name)
             }
             OrderField::Downloads => Key::Ranked(downloads, 0, name),
         };
@@ -356,7 +361,7 @@ pub(super) fn facet(view: &View, query: &RepositoryQuery, field: FacetField, fir
         if fails(view, &query.filter, &found.record, head).is_none_or(|failed| failed & !field.aside() != 0) {
             continue;
         }
-        let latest = view.visible().tags(&head.name).first();
+        let latest = view.visible().tags(head.name).first();
         let image = latest.and_then(|record| ImageView::of(record));
         match field {
             FacetField::Organization => count(Some(head.organization().to_owned())),
@@ -440,12 +445,12 @@ pub(super) fn images(view: &View, query: &ImageQuery) -> Vec<Placed<Arc<Record>>
         if !passes(filter, &record) {
             continue;
         }
-        let name = Arc::clone(&head.name);
+        let name: Arc<str> = head.name().into();
         let key = match query.order.field {
             OrderField::Name | OrderField::Relevance => Key::Ranked(0, 0, name),
             OrderField::Updated => Key::Ranked(record.at_ms, 0, name),
             OrderField::Downloads => {
-                let downloads = visible.repository(&head.repository).map_or(0, |of| of.envelope.download_count);
+                let downloads = visible.repository(head.repository()).map_or(0, |of| downloads(of));
                 Key::Ranked(downloads, 0, name)
             }
         };
@@ -457,9 +462,9 @@ pub(super) fn images(view: &View, query: &ImageQuery) -> Vec<Placed<Arc<Record>>
 /// Whether an image passes a filter.
 pub(super) fn passes(filter: &ImageFilter, record: &Record) -> bool {
     let (Some(head), Some(image)) = (record.image(), ImageView::of(record)) else { return false };
-    let organization = organization_of(&head.name);
-    if filter.names.as_ref().is_some_and(|all| !all.iter().any(|name| name.0 == head.name))
-        || filter.repositories.as_ref().is_some_and(|all| !all.iter().any(|name| name.0 == head.repository))
+    let organization = organization_of(head.name());
+    if filter.names.as_ref().is_some_and(|all| !all.iter().any(|name| *name.0 == *head.name()))
+        || filter.repositories.as_ref().is_some_and(|all| !all.iter().any(|name| *name.0 == *head.repository()))
         || filter.organizations.as_ref().is_some_and(|all| !all.iter().any(|name| name == organization))
         || filter.updated_since.is_some_and(|since| record.at_ms < since.0.as_millisecond())
         || filter.types.as_ref().is_some_and(|types| !types.contains(&type_of(Some(&image))))
@@ -503,13 +508,13 @@ fn find(view: &View, text: &str) -> Vec<Candidate> {
     // Tags may have upper case.
     let matched = visible.image(text).cloned();
     let text = text.to_lowercase();
-    let named = matched.as_ref().and_then(|record| record.image()).map(|image| Arc::clone(&image.repository));
+    let named = matched.as_ref().and_then(|record| record.image()).map(|image| image.repository().to_owned());
     let words: Vec<&str> = text.split_whitespace().collect();
     let fit = |record: &Record| {
         let head = record.repository()?;
         let name = head.name.to_lowercase();
         let short = name.split_once('/').map_or(&*name, |(_, short)| short);
-        if named.as_deref() == Some(&*head.name) || name == text || short == text {
+        if named.as_deref() == Some(head.name) || name == text || short == text {
             return Some(score::EXACT);
         }
         if name.starts_with(&text) || short.starts_with(&text) {
@@ -518,7 +523,7 @@ fn find(view: &View, text: &str) -> Vec<Candidate> {
         if words.iter().all(|word| name.contains(word)) {
             return Some(score::IN_NAME);
         }
-        let image = visible.tags(&head.name).first().and_then(|record| ImageView::of(record))?;
+        let image = visible.tags(head.name).first().and_then(|record| ImageView::of(record))?;
         let told = format!("{name} {} {}", image.keywords().join(" "), image.description().unwrap_or_default());
         let told = told.to_lowercase();
         words.iter().all(|word| told.contains(word)).then_some(score::IN_TEXT)
@@ -528,7 +533,7 @@ fn find(view: &View, text: &str) -> Vec<Candidate> {
     first
         .filter_map(|record| {
             let score = fit(&record)?;
-            let is_named = named.is_some() && named == record.repository().map(|head| Arc::clone(&head.name));
+            let is_named = named.is_some() && named.as_deref() == record.repository().map(|head| head.name);
             let matched = matched.clone().filter(|_| is_named);
             Some(Candidate { found: Found { record, matched }, score })
         })
@@ -550,12 +555,12 @@ pub(super) fn suggest(view: &View, text: &str, first: usize) -> Result<Vec<(Stri
     if let Some((repository, tag)) = text.split_once(':') {
         let tags = visible.tags(repository).iter().filter_map(|record| Some((record.image()?, record)));
         let fitting = tags.filter(|(image, _)| image.tag().starts_with(tag)).take(first);
-        found.extend(fitting.map(|(image, record)| (image.name.to_string(), Node::Image(view.image_of(record)))));
+        found.extend(fitting.map(|(image, record)| (image.name().to_owned(), Node::Image(view.image_of(record)))));
     }
     let mut repositories: Vec<_> = find(view, text).into_iter().filter(|one| one.score > score::IN_TEXT).collect();
     let place = |one: &Candidate| {
-        let downloads = one.found.record.envelope.download_count;
-        (-one.score, -downloads, one.found.record.repository().map(|head| Arc::clone(&head.name)))
+        let record = &one.found.record;
+        (-one.score, -downloads(record), record.repository().map(|head| Arc::<str>::from(head.name)))
     };
     repositories.sort_by_key(place);
     let lower = text.to_lowercase();

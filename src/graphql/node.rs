@@ -12,7 +12,7 @@ use super::page::{ImageConnection, PageArgs, RepositoryConnection, repository_co
 use super::scalar::{DateTime, ImageName, Int53, RepositoryName, Url};
 use super::view::View;
 use crate::api::{self, ImageType as ApiType};
-use crate::graph::{ImageHead, Record, organization_of};
+use crate::graph::{Record, organization_of};
 use crate::model::{ActionView, ImageView};
 
 /// What kind of image it is.
@@ -61,7 +61,7 @@ pub(super) struct Image {
 
 impl Image {
     pub(super) fn full_name(&self) -> &str {
-        self.record.image().map_or("", |image| &image.name)
+        self.record.image().map_or("", |image| image.name())
     }
 
     fn read<'a, T>(&'a self, read: impl FnOnce(&ImageView<'a>) -> Option<T>) -> Option<T> {
@@ -111,7 +111,7 @@ impl Image {
 
     /// The tag of the name.
     async fn tag(&self) -> &str {
-        self.record.image().map_or("", ImageHead::tag)
+        self.record.image().map_or("", |image| image.tag())
     }
 
     /// What kube calls it: metadata.name.
@@ -126,7 +126,7 @@ impl Image {
 
     /// The repository that it is in.
     async fn repository(&self) -> Option<Repository> {
-        self.view.repository(self.record.image().map_or("", |image| &image.repository))
+        self.view.repository(self.record.image().map_or("", |image| image.repository()))
     }
 
     /// What kind of image it is.
@@ -231,7 +231,7 @@ pub(super) struct Repository {
 
 impl Repository {
     pub(super) fn full_name(&self) -> &str {
-        self.record.repository().map_or("", |repository| &repository.name)
+        self.record.repository().map_or("", |repository| repository.name)
     }
 
     fn latest(&self) -> Option<&Arc<Record>> {
@@ -266,7 +266,7 @@ impl Repository {
 
     /// How often its images were downloaded.
     async fn download_count(&self) -> Int53 {
-        Int53(self.record.envelope.download_count)
+        Int53(self.record.repository().map_or(0, |repository| repository.downloads))
     }
 
     /// Those of its latest image's keywords that are supported ones.

@@ -87,7 +87,7 @@ impl Key {
 
     fn of_tag(record: &Record) -> Self {
         let image = record.image();
-        let (built, tag) = image.map_or((None, ""), |image| (image.built_ms, image.tag()));
+        let (built, tag) = image.map_or((None, ""), |image| (image.built_ms(), image.tag()));
         Self::Tag(built, tag.to_owned(), record.created().to_owned(), record.name().to_owned())
     }
 

@@ -66,6 +66,11 @@ impl Until {
         self.stop.is_cancelled() || self.stay.as_ref().is_some_and(|stay| stay.is_over())
     }
 
+    /// The same as [`over`](Self::over), to be kept.
+    pub(super) fn over_owned(self) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.over().await })
+    }
+
     pub(super) async fn over(&self) {
         match &self.stay {
             None => self.stop.cancelled().await,

@@ -37,17 +37,13 @@ pub struct App {
 /// The Kubernetes door. Who asks is whose certificate is the [`Peer`] (in an `Arc`) among a request's extensions, if
 /// it has one; without, it is whoever the headers say, or nobody.
 pub fn router(app: App) -> Router {
-    Router::new().fallback(serve).with_state(app)
+    // Shared as one: it is cloned for each request.
+    Router::new().fallback(serve).with_state(Arc::new(app))
 }
 
-async fn serve(
-    State(app): State<App>,
-    query: Result<Query<Vec<(String, String)>>, axum::extract::rejection::QueryRejection>,
-    request: Request,
-) -> Response {
+async fn serve(State(app): State<Arc<App>>, request: Request) -> Response {
     let head = request.method() == Method::HEAD;
-    let path = request.uri().path().to_owned();
-    let mut response = match answer(&app, &path, query.map(|Query(pairs)| pairs), request).await {
+    let mut response = match answer(&app, request).await {
         Ok(response) => response,
         Err(error) => respond::error(&error),
     };
@@ -57,15 +53,15 @@ async fn serve(
     response
 }
 
-async fn answer(
-    app: &App,
-    path: &str,
-    query: Result<Vec<(String, String)>, axum::extract::rejection::QueryRejection>,
-    request: Request,
-) -> Result<Response, Error> {
-    let query = query.map_err(|e| Error::BadRequest(format!("the query can't be read: {}", e.body_text())))?;
+async fn answer(app: &App, request: Request) -> Result<Response, Error> {
+    let mut query = Vec::new();
+    if request.uri().query().is_some() {
+        let read = Query::<Vec<(String, String)>>::try_from_uri(request.uri());
+        Query(query) = read.map_err(|e| Error::BadRequest(format!("the query can't be read: {}", e.body_text())))?;
+    }
     let peer = request.extensions().get::<Arc<Peer>>().map(|peer| &**peer);
     let caller = app.authenticator.authenticate(peer, request.headers()).await?;
+    let path = request.uri().path();
     if let Some(target) = target(path)? {
         return match &app.relay {
             None => here(app, caller, target, query, request, Until::new(app.stop.clone(), None)).await,

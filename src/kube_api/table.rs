@@ -117,18 +117,24 @@ pub(super) fn write_row(
     let age = record.created().parse().map_or_else(|_| "<unknown>".to_owned(), |made: Timestamp| human(now, made));
     match record.kind() {
         Kind::Image => {
-            cells.push(record.image().map_or("", |image| &image.name).into());
+            cells.push(record.image().map_or("", |image| image.name()).into());
             cells.push(text(record, Field::Type));
-            cells.push(record.image().map_or(0, |image| image.size).into());
+            cells.push(record.image().map_or(0, |image| image.size()).into());
             cells.push(age.into());
             cells.extend([Field::Arch, Field::CreatTime, Field::Description].map(|field| text(record, field)));
         }
         Kind::Repository => {
-            let (name, private) = record.repository().map_or(("", false), |r| (&r.name, r.private));
-            let tags = reader.visible.tags(name);
+            let Some(repository) = record.repository() else { return };
+            let tags = reader.visible.tags(repository.name);
             let latest = tags.first().and_then(|r| r.image()).map_or("", |image| image.tag());
-            cells.extend([name.into(), private.into(), tags.len().into(), latest.into(), age.into()]);
-            cells.push(record.envelope.download_count.into());
+            cells.extend([
+                repository.name.into(),
+                repository.private.into(),
+                tags.len().into(),
+                latest.into(),
+                age.into(),
+            ]);
+            cells.push(repository.downloads.into());
         }
         Kind::Organization => {
             let object = record.object();

@@ -1,17 +1,20 @@
 //! Watch streams: one JSON event a line, or one a WebSocket's frame.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use futures::stream;
+use futures::future::{BoxFuture, Fuse, OptionFuture};
+use futures::{FutureExt as _, stream};
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::negotiate::{Accepted, Form};
 use super::params::Include;
@@ -44,6 +47,11 @@ pub(super) struct Events {
     watch: Watch,
     writer: Writer,
     until: Until,
+    /// Resolves when that is over. One that stays, as the next: to join and leave those who wait, at each of ten
+    /// thousand watchers' events, costs more than the event.
+    over: Fuse<BoxFuture<'static, ()>>,
+    /// Resolves when the watcher's credentials are taken back, if they can be.
+    revoked: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// What is to be sent next. It is written only when it is: what waits for a slow reader is shared with
     /// all others.
     pending: Option<Batch>,
@@ -70,7 +78,9 @@ impl Events {
     ) -> Self {
         let definitions = Some(table::definitions(kind));
         let writer = Writer { kind, form: accepted.form, include, clock, definitions };
-        Self { watch, writer, until, pending: None, hold: None }
+        let over = until.clone().over_owned().fuse();
+        let revoked = watch.caller().revocation().map(|revoked| Box::pin(revoked.cancelled_owned()));
+        Self { watch, writer, until, over, revoked, pending: None, hold: None }
     }
 
     /// The next events, a line each, of about [`CHUNK`] bytes; `None` when it is over. Nothing is lost where
@@ -80,7 +90,7 @@ impl Events {
         let (reader, mut items) = match self.pending.take() {
             // No bookmark: it would say that what is left out here was sent.
             Some(_) if self.until.is_over() => return None,
-            Some(_) if self.watch.caller().is_revoked() => self.revoked()?,
+            Some(_) if self.watch.caller().is_revoked() => self.end_revoked()?,
             Some(pending) => pending,
             None => {
                 let batch = self.batch().await?;
@@ -94,6 +104,12 @@ impl Events {
                 }
             }
         };
+        if let [WatchItem::Event(kind, event)] = items.as_slice()
+            && let Some(line) = self.writer.shared_line(&reader, *kind, event)
+        {
+            // Nearly always: what all watchers share goes out as it is.
+            return Some(line);
+        }
         let mut out = Vec::new();
         while out.len() < CHUNK
             && let Some(item) = items.next()
@@ -120,18 +136,17 @@ impl Events {
         let batch = if self.until.is_over() {
             self.watch.end()
         } else {
-            let caller = self.watch.caller().clone();
             tokio::select! {
                 biased;
-                () = caller.revoked() => return self.revoked(),
-                () = self.until.over() => self.watch.end(),
+                Some(()) = OptionFuture::from(self.revoked.as_mut()) => return self.end_revoked(),
+                () = &mut self.over => self.watch.end(),
                 batch = self.watch.next() => batch,
             }
         };
         batch.map(|(reader, items)| (reader, items.into_iter()))
     }
 
-    fn revoked(&mut self) -> Option<Batch> {
+    fn end_revoked(&mut self) -> Option<Batch> {
         let failed = self.watch.fail(Error::Unauthorized("the token was taken back".to_owned()));
         failed.map(|(reader, items)| (reader, items.into_iter()))
     }
@@ -139,7 +154,8 @@ impl Events {
 
 /// Answers with the events.
 pub(super) fn respond(events: Events) -> Response {
-    let chunks = stream::unfold(events, |mut events| async move {
+    // In a box: it is moved in and out for each chunk.
+    let chunks = stream::unfold(Box::new(events), |mut events| async move {
         let chunk = events.next().await?;
         Some((Ok::<_, Infallible>(chunk), events))
     });
@@ -174,10 +190,30 @@ fn write_error(out: &mut Vec<u8>, error: &Error) {
     );
 }
 
+/// What a line begins with, before and behind the event's kind, and what it ends with.
+const BEGIN: [&[u8]; 2] = [br#"{"type":""#, br#"","object":"#];
+const END: &[u8] = b"}\n";
+
+/// What a line takes beside the stored object at most, in bytes, where it has no status.
+const AROUND: usize = 128;
+
 fn begin(out: &mut Vec<u8>, kind: &str) {
-    out.extend_from_slice(br#"{"type":""#);
+    out.extend_from_slice(BEGIN[0]);
     out.extend_from_slice(kind.as_bytes());
-    out.extend_from_slice(br#"","object":"#);
+    out.extend_from_slice(BEGIN[1]);
+}
+
+fn begin_len(kind: EventType) -> usize {
+    BEGIN[0].len() + kind.as_str().len() + BEGIN[1].len()
+}
+
+/// What an event is to whoever sees all of it.
+fn natural(event: &Event) -> EventType {
+    match (event.old.is_some(), event.new_record().is_some()) {
+        (false, _) => EventType::Added,
+        (true, true) => EventType::Modified,
+        (true, false) => EventType::Deleted,
+    }
 }
 
 impl Writer {
@@ -195,43 +231,51 @@ impl Writer {
     }
 
     fn write_event(&mut self, out: &mut Vec<u8>, reader: &Reader, kind: EventType, event: &Event) {
-        begin(out, kind.as_str());
+        let natural = natural(event);
         // An object that leaves a selector is told as it last was in it, at the version that took it out.
-        let left = (kind == EventType::Deleted && event.new_record().is_some()).then_some(event.old.as_ref()).flatten();
-        let form = match self.form {
-            Form::Object => Some(0),
-            Form::Metadata => Some(1),
-            // Ages go on.
-            Form::Table { .. } => None,
-        };
-        match (left, event.record(), form) {
-            (Some(old), _, _) => self.write_record(out, reader, old, event.revision),
-            (None, Some(record), Some(form)) => {
-                // Only status depends on who asks, and only that of these two: managers' are made for each.
-                let computed = matches!(self.kind, Kind::Organization | Kind::DataPack);
-                let class = match reader.visible.sight() {
-                    _ if !computed || form == 1 => Some(0),
-                    Sight::Everything => Some(0),
-                    Sight::Public => Some(1),
-                    Sight::Manager(_) => None,
-                };
-                let Some(class) = class else {
-                    self.write_record(out, reader, record, event.revision);
-                    return out.extend_from_slice(b"}\n");
-                };
-                // What has no status is the same in every snapshot.
-                let of = if computed && form == 0 { reader.visible.revision() } else { Revision::default() };
-                let bytes = event.encoded(form * 2 + class, of, || {
-                    let mut bytes = Vec::new();
-                    self.write_record(&mut bytes, reader, record, event.revision);
-                    bytes.into()
-                });
-                out.extend_from_slice(&bytes);
-            }
-            (None, Some(record), None) => self.write_record(out, reader, record, event.revision),
-            (None, None, _) => out.extend_from_slice(b"null"),
+        let left = (kind == EventType::Deleted && kind != natural).then_some(event.old.as_ref()).flatten();
+        if left.is_none()
+            && let Some(line) = self.shared_line(reader, natural, event)
+        {
+            begin(out, kind.as_str());
+            out.extend_from_slice(&line[begin_len(natural)..]);
+            return;
         }
-        out.extend_from_slice(b"}\n");
+        begin(out, kind.as_str());
+        match left.or(event.record()) {
+            Some(record) => self.write_record(out, reader, record, event.revision),
+            None => out.extend_from_slice(b"null"),
+        }
+        out.extend_from_slice(END);
+    }
+
+    /// The line of an event that is told as the `kind` that it is, made once for all watchers who see the same;
+    /// `None` where it is another kind, or another for each of them.
+    fn shared_line(&mut self, reader: &Reader, kind: EventType, event: &Event) -> Option<Bytes> {
+        let form = match self.form {
+            Form::Object => 0,
+            Form::Metadata => 1,
+            // Ages go on.
+            Form::Table { .. } => return None,
+        };
+        let record = event.record().filter(|_| kind == natural(event))?;
+        // Only status depends on who asks, and only that of these two: managers' are made for each.
+        let computed = matches!(self.kind, Kind::Organization | Kind::DataPack);
+        let class = match reader.visible.sight() {
+            _ if !computed || form == 1 => 0,
+            Sight::Everything => 0,
+            Sight::Public => 1,
+            Sight::Manager(_) => return None,
+        };
+        // What has no status is the same in every snapshot.
+        let of = if computed && form == 0 { reader.visible.revision() } else { Revision::default() };
+        Some(event.encoded(form * 2 + class, of, || {
+            let mut line = Vec::with_capacity(record.json().len() + AROUND);
+            begin(&mut line, kind.as_str());
+            self.write_record(&mut line, reader, record, event.revision);
+            line.extend_from_slice(END);
+            line.into()
+        }))
     }
 
     fn write_record(&mut self, out: &mut Vec<u8>, reader: &Reader, record: &Record, revision: Revision) {

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -22,7 +21,7 @@ const ICON_URL_BYTES: usize = 2048;
 #[derive(Debug, Clone, Copy)]
 pub struct ImageView<'a> {
     record: &'a Record,
-    head: &'a ImageHead,
+    head: ImageHead<'a>,
 }
 
 /// Something that can be done with an image.
@@ -65,8 +64,8 @@ impl<'a> ImageView<'a> {
 
     /// `org/repo:tag`.
     #[must_use]
-    pub fn name(&self) -> &'a Arc<str> {
-        &self.head.name
+    pub fn name(&self) -> &'a str {
+        self.head.name()
     }
 
     /// What kind of image it is.
@@ -123,13 +122,13 @@ impl<'a> ImageView<'a> {
     /// Its size in bytes; `None` for the default, 0.
     #[must_use]
     pub fn size(&self) -> Option<i64> {
-        (self.head.size > 0).then_some(self.head.size)
+        Some(self.head.size()).filter(|size| *size > 0)
     }
 
     /// When it was built; `None` for the default, 1970.
     #[must_use]
     pub fn created_at(&self) -> Option<Timestamp> {
-        Timestamp::from_millisecond(self.head.built_ms?).ok()
+        Timestamp::from_millisecond(self.head.built_ms()?).ok()
     }
 
     /// The project's home page, as written.
@@ -156,14 +155,14 @@ impl<'a> ImageView<'a> {
     /// What a terminal runs it with; `None` for what isn't run on a cluster, and for names that a shell could mistake.
     #[must_use]
     pub fn run_command(&self) -> Option<String> {
-        let name = ImageName::parse(&self.head.name).ok()?;
+        let name = ImageName::parse(self.head.name()).ok()?;
         (self.image_type() != Some(ImageType::CloudImage)).then(|| format!("sealos run {name}"))
     }
 
     /// What a terminal fetches it with; `None` for names that a shell could mistake.
     #[must_use]
     pub fn pull_command(&self) -> Option<String> {
-        Some(format!("sealos pull {}", ImageName::parse(&self.head.name).ok()?))
+        Some(format!("sealos pull {}", ImageName::parse(self.head.name()).ok()?))
     }
 
     fn rest(&self) -> RestDetail<'a> {

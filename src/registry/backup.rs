@@ -84,7 +84,7 @@ impl Iterator for Backup {
 
 /// The stored form of a record, as [`encode`](crate::graph::encode) made it.
 fn stored(record: &Record) -> Bytes {
-    let mut out = serde_json::to_vec(&record.envelope).expect("an envelope has only string keys");
+    let mut out = serde_json::to_vec(&record.envelope()).expect("an envelope has only string keys");
     out.push(b'\n');
     out.extend_from_slice(record.json());
     out.into()

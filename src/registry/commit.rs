@@ -48,6 +48,13 @@ impl Registry {
         Ok(Arc::new(record))
     }
 
+    /// Stores what was drafted, and returns when everyone sees it.
+    pub(super) async fn store_draft(&self, draft: Draft, expect: Expect) -> Result<Arc<Record>, Failed> {
+        let Draft { mut record, stored } = draft;
+        (record.revision, record.at_ms) = self.commit(record.key.clone(), expect, Some(stored)).await?;
+        Ok(Arc::new(record))
+    }
+
     /// Takes an object out, and returns when everyone sees that it is gone.
     pub(super) async fn take_out(&self, key: Key, at: Revision) -> Result<Revision, Failed> {
         Ok(self.commit(key, Expect::At(at), None).await?.0)
@@ -85,6 +92,19 @@ impl Registry {
                 Err(Failed::Error(Error::internal(error)))
             }
         }
+    }
+}
+
+/// An object that is to be made, as it would be stored: encoded and read once.
+pub(super) struct Draft {
+    pub(super) record: Record,
+    stored: Bytes,
+}
+
+impl Draft {
+    pub(super) fn new(key: Key, envelope: &Envelope, object: &Object) -> Result<Self, Error> {
+        let stored = encode_within(envelope, object, OBJECT_LIMIT)?;
+        Ok(Self { record: decode(key, Revision::default(), &stored)?, stored })
     }
 }
 

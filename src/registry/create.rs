@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use rand::RngExt as _;
 use uuid::Uuid;
 
-use super::commit::{Failed, as_if_stored, check_size};
+use super::commit::{Draft, Failed, as_if_stored, check_size};
 use super::derive::{complete_managers, derive};
 use super::{ATTEMPTS, Registry, WriteOptions, Written, modified};
 use crate::api::{
@@ -16,7 +16,7 @@ use crate::api::{
 };
 use crate::auth::Caller;
 use crate::error::{Error, FieldError, FieldReason};
-use crate::graph::{Envelope, Key, Record, Revision, Sight, Visible};
+use crate::graph::{Envelope, Key, Record, Sight, Visible};
 use crate::storage::Expect;
 
 /// How many random names are tried for a `generateName`, as kube-apiserver does, before a 409.
@@ -43,12 +43,10 @@ impl Registry {
             return self.create_by_spec(caller, object, options).await;
         }
         let generated = object.metadata.name.is_none().then(|| object.metadata.generate_name.clone()).flatten();
-        let tries = if generated.is_some() { GENERATED_NAME_TRIES } else { 1 };
+        let Some(prefix) = generated else { return self.create_named(caller, object, options).await };
         let mut taken = None;
-        for _ in 0..tries {
-            if let Some(prefix) = &generated {
-                object.metadata.name = Some(generate_name(prefix));
-            }
+        for _ in 0..GENERATED_NAME_TRIES {
+            object.metadata.name = Some(generate_name(&prefix));
             match self.create_named(caller, object.clone(), options).await {
                 Err(error @ Error::AlreadyExists { .. }) => taken = Some(error),
                 done => return done,
@@ -133,7 +131,7 @@ impl Registry {
         let left = known.pack().map_or(0, |pack| pack.expires_ms.saturating_sub(now));
         let mut record = Arc::clone(known);
         if left < lifetime_ms / 2 && !known.deleting {
-            let envelope = Envelope { expiry_base_ms: Some(now), ..known.envelope.clone() };
+            let envelope = Envelope { expiry_base_ms: Some(now), ..known.envelope() };
             let object = known.object();
             record = if options.dry_run {
                 as_if_stored(known.key.clone(), known.revision, &envelope, &object)?
@@ -144,41 +142,42 @@ impl Registry {
         Ok(Written { reader: self.reader(caller), record, created: false, warnings: Vec::new() })
     }
 
-    async fn create_named(&self, caller: &Caller, object: Object, options: WriteOptions) -> Result<Written, Error> {
+    async fn create_named(&self, caller: &Caller, mut object: Object, options: WriteOptions) -> Result<Written, Error> {
         let key = Key::new(object.spec.kind(), object.metadata.name.as_deref().unwrap_or_default());
         let mut settling = self.settling(key);
         loop {
-            let answer = self.create_once(caller, object.clone(), options).await;
+            let answer = self.create_once(caller, &mut object, options).await;
             if settling.is_settled(&answer).await? {
                 return answer;
             }
         }
     }
 
-    async fn create_once(&self, caller: &Caller, object: Object, options: WriteOptions) -> Result<Written, Error> {
-        check(&object)?;
+    async fn create_once(&self, caller: &Caller, object: &mut Object, options: WriteOptions) -> Result<Written, Error> {
+        check(object)?;
         let everything = self.reader_for(Sight::Everything).visible;
-        Self::refuse_if_taken(&everything, &object)?;
-        // What can't be stored must be known before its owners are made for it.
-        let mut draft = object.clone();
-        derive(&everything, &mut draft);
-        check_size(&draft)?;
+        Self::refuse_if_taken(&everything, object)?;
+        if !self.missing_owners(caller, &everything, &object.spec)?.is_empty() {
+            // What can't be stored must be known before its owners are made for it.
+            derive(&everything, object);
+            check_size(object)?;
+        }
         drop(everything);
         for _ in 0..ATTEMPTS {
             self.ensure_owners(caller, &object.spec, options.dry_run).await?;
-            let record = self.insert(caller, object.clone(), options).await?;
+            let record = self.insert(caller, object, options).await?;
             if options.dry_run || self.owner_stands(caller, &record, true).await? {
                 return Ok(Written { reader: self.reader(caller), record, created: true, warnings: Vec::new() });
             }
         }
-        Err(modified(&Key::new(object.spec.kind(), object.metadata.name.unwrap_or_default())))
+        Err(modified(&Key::new(object.spec.kind(), object.metadata.name.clone().unwrap_or_default())))
     }
 
-    /// Stores a prepared and checked object under its name.
+    /// Stores a prepared and checked object under its name. What follows from the rest is set in it.
     pub(super) async fn insert(
         &self,
         caller: &Caller,
-        mut object: Object,
+        object: &mut Object,
         options: WriteOptions,
     ) -> Result<Arc<Record>, Error> {
         let kind = object.spec.kind();
@@ -191,18 +190,24 @@ impl Registry {
             // Again: somebody else may have made the organization in between, and manage it.
             self.authorize_create(caller, kind, object.spec.name().unwrap_or_default())?;
             let everything = self.reader_for(Sight::Everything).visible;
-            Self::refuse_if_taken(&everything, &object)?;
-            derive(&everything, &mut object);
+            Self::refuse_if_taken(&everything, object)?;
+            derive(&everything, object);
             let mut envelope = Envelope { creator: Some(caller.user().into()), ..Envelope::default() };
             if kind == Kind::DataPack {
                 envelope.expiry_base_ms = Some(self.store_time_ms());
             }
-            let draft = as_if_stored(key.clone(), Revision::default(), &envelope, &object)?;
+            let draft = Draft::new(key.clone(), &envelope, object)?;
             if options.dry_run {
-                return Ok(draft);
+                return Ok(Arc::new(draft.record));
             }
-            envelope.announced = self.announcement(&draft);
-            match self.store(key.clone(), Expect::Absent, &envelope, &object).await {
+            envelope.announced = self.announcement(&draft.record);
+            let stored = if envelope == draft.record.envelope() {
+                // An image, which has no status: it is written as it was checked.
+                self.store_draft(draft, Expect::Absent).await
+            } else {
+                self.store(key.clone(), Expect::Absent, &envelope, object).await
+            };
+            match stored {
                 Ok(record) => return Ok(record),
                 Err(Failed::Overtaken) => {}
                 Err(Failed::Error(error)) => return Err(error),

@@ -1,7 +1,10 @@
 //! Deleting objects: preconditions, finalizers, and what becomes of those that they own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::commit::Failed;
@@ -18,6 +21,10 @@ use crate::storage::Expect;
 pub const FINALIZER_FOREGROUND: &str = "foregroundDeletion";
 /// Kube's finalizer of an owner that lets go of those it owns first.
 pub const FINALIZER_ORPHAN: &str = "orphan";
+
+/// How many objects of a collection are deleted at a time: their commits share transactions, and others' writes have
+/// room in the queue.
+const DELETIONS: usize = 64;
 
 /// What becomes of the objects that the deleted one owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,13 +116,13 @@ impl Registry {
                 let object = self.terminating(object, finalizers);
                 if options.dry_run {
                     let draft =
-                        super::commit::as_if_stored(record.key.clone(), record.revision, &record.envelope, &object)?;
+                        super::commit::as_if_stored(record.key.clone(), record.revision, &record.envelope(), &object)?;
                     return Ok(Deleted::Terminating(reader, draft));
                 }
                 if object == record.object() {
                     return Ok(Deleted::Terminating(reader, record));
                 }
-                self.store(record.key.clone(), Expect::At(record.revision), &record.envelope, &object)
+                self.store(record.key.clone(), Expect::At(record.revision), &record.envelope(), &object)
                     .await
                     .map(|record| Deleted::Terminating(self.reader(caller), record))
             };
@@ -141,7 +148,7 @@ impl Registry {
     /// Deletes all objects that `list` selects, and answers with them as they were.
     ///
     /// # Errors
-    /// As for one; those before the one that failed are deleted.
+    /// As for one, that of the first that failed; those before it are deleted, and few after it.
     pub async fn delete_collection(
         &self,
         caller: &Caller,
@@ -151,23 +158,42 @@ impl Registry {
     ) -> Result<(Reader, Vec<Arc<Record>>), Error> {
         self.authorize(caller, Verb::DeleteCollection, kind, "", "")?;
         let found = self.list(caller, kind, list).await?;
+        let failed = AtomicBool::new(false);
         // All or, where one may not be deleted, none.
         for record in &found.items {
             self.authorize(caller, Verb::Delete, kind, "", record.name())?;
         }
-        let mut deleted = Vec::with_capacity(found.items.len());
-        for record in found.items {
-            // Without a precondition of the caller's: the one that was listed, not one made anew under its name.
-            let uid = options.uid.clone().or_else(|| Some(record.uid().to_owned()));
-            let one = DeleteOptions { uid, ..options.clone() };
-            match self.delete(caller, kind, record.name(), &one).await {
-                Ok(_) => deleted.push(record),
-                // Somebody else was quicker, or made it anew.
-                Err(Error::NotFound { .. }) => {}
-                Err(Error::Conflict { .. }) if options.uid.is_none() && options.resource_version.is_none() => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let steps: Vec<BoxFuture<'_, _>> = found
+            .items
+            .into_iter()
+            .map(|record| {
+                let failed = &failed;
+                async move {
+                    if failed.load(Ordering::Relaxed) {
+                        return Ok(None);
+                    }
+                    // Without a precondition of the caller's: the one that was listed, not one made anew under its name.
+                    let uid = options.uid.clone().or_else(|| Some(record.uid().to_owned()));
+                    let one = DeleteOptions { uid, ..options.clone() };
+                    match self.delete(caller, kind, record.name(), &one).await {
+                        Ok(_) => Ok(Some(record)),
+                        // Somebody else was quicker, or made it anew.
+                        Err(Error::NotFound { .. }) => Ok(None),
+                        Err(Error::Conflict { .. }) if options.uid.is_none() && options.resource_version.is_none() => {
+                            Ok(None)
+                        }
+                        Err(error) => {
+                            failed.store(true, Ordering::Relaxed);
+                            Err(error)
+                        }
+                    }
+                }
+                .boxed()
+            })
+            .collect();
+        // Those that are under way when one fails are waited for: nobody could know what became of them.
+        let done: Vec<Result<_, Error>> = futures::stream::iter(steps).buffered(DELETIONS).collect().await;
+        let deleted = done.into_iter().filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
         Ok((found.reader, deleted))
     }
 }

@@ -36,10 +36,10 @@ pub(super) fn derive(all: &Visible, object: &mut Object) {
 /// At a start all are looked at, so this parses none of them; false where it can't tell.
 pub(super) fn image_in_step(all: &Visible, record: &Record) -> bool {
     let Some(image) = record.image() else { return false };
-    let Some((organization, repo, tag)) = split_image_name(&image.name) else { return false };
+    let Some((organization, repo, tag)) = split_image_name(image.name()) else { return false };
     let labels = [(ORGANIZATION_LABEL, organization), (REPOSITORY_LABEL, repo), (TAG_LABEL, tag)];
-    let owner = all.repository(&image.repository).filter(|r| !r.deleting);
-    record.envelope.announced.is_none()
+    let owner = all.repository(image.repository()).filter(|r| !r.deleting);
+    record.envelope().announced.is_none()
         && labels.iter().all(|(label, value)| record.label(label) == Some(value))
         && owner.is_none_or(|owner| record.owners().map(|o| o.uid).eq([owner.uid()]))
 }

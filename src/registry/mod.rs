@@ -215,6 +215,12 @@ impl Registry {
         &self.clock
     }
 
+    /// How many stored records can't be read.
+    #[must_use]
+    pub fn damaged_records(&self) -> usize {
+        self.storage.damaged_records()
+    }
+
     /// The store's time: never behind that of a commit.
     #[must_use]
     pub fn store_time_ms(&self) -> i64 {

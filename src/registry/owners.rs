@@ -27,9 +27,9 @@ impl Registry {
         if dry_run {
             return Ok(());
         }
-        for object in missing {
+        for mut object in missing {
             let kind = object.spec.kind();
-            match self.insert(caller, object, WriteOptions::default()).await {
+            match self.insert(caller, &mut object, WriteOptions::default()).await {
                 // Somebody else was quicker.
                 Ok(_) => {}
                 Err(Error::AlreadyExists { .. } | Error::Invalid { .. })
@@ -48,7 +48,12 @@ impl Registry {
     }
 
     /// The owners to be made, the outermost first, prepared and checked.
-    fn missing_owners(&self, caller: &Caller, everything: &Visible, spec: &Spec) -> Result<Vec<Object>, Error> {
+    pub(super) fn missing_owners(
+        &self,
+        caller: &Caller,
+        everything: &Visible,
+        spec: &Spec,
+    ) -> Result<Vec<Object>, Error> {
         let kind = spec.kind();
         let Some(name) = spec.name() else { return Ok(Vec::new()) };
         let mut missing = Vec::new();
@@ -144,8 +149,8 @@ fn named<'a>(all: &'a Visible, kind: Kind, full: &str) -> Option<&'a Arc<Record>
 /// The kind and the full name of what owns `record`; `None` for what nothing owns, as old data whose name has not the
 /// form of one.
 fn owner_of(record: &Record) -> Option<(Kind, &str)> {
-    let image = record.image().map(|image| &image.name);
-    owner_name(record.kind(), image.or_else(|| record.repository().map(|repository| &repository.name))?)
+    let image = record.image().map(|image| image.name());
+    owner_name(record.kind(), image.or_else(|| record.repository().map(|repository| repository.name))?)
 }
 
 /// Whether `record` names `owner` as one of its owners.
@@ -156,7 +161,7 @@ fn names(record: &Record, owner: &Record) -> bool {
 /// Another object has the `metadata.name` that follows from the owner's full name.
 fn squatted(kind: Kind, name: &str, owner: &str, holder: &Record) -> Error {
     let has = match (holder.repository(), holder.organization()) {
-        (Some(repository), _) => &*repository.name,
+        (Some(repository), _) => repository.name,
         (_, Some(organization)) => &*organization.name,
         _ => "",
     };

@@ -1,5 +1,6 @@
 //! Changing a part of an object.
 
+use json_patch::jsonptr::PointerBuf;
 use json_patch::{PatchOperation, merge};
 use serde_json::Value;
 
@@ -15,6 +16,10 @@ pub const PATCH_OPERATIONS: usize = 10_000;
 /// What the `copy` operations of a JSON patch may copy altogether, in bytes of JSON: doubling a value
 /// thirty times makes a gigabyte of it.
 pub const PATCH_COPIES: usize = 3 * 1024 * 1024;
+
+/// How many elements of arrays a JSON patch may move altogether. Each that is put in or taken out at the front moves
+/// all behind it: ten thousand such operations on an array as long as an object can have take half a minute.
+pub const PATCH_MOVES: usize = 10_000_000;
 
 /// A change of a part of an object.
 #[derive(Debug, Clone)]
@@ -64,7 +69,7 @@ impl Patch {
         match self {
             Self::Merge(patch) => merge(value, patch),
             Self::Json(patch) => {
-                let mut copied = 0;
+                let (mut copied, mut moved) = (0, 0_usize);
                 for (i, operation) in patch.0.iter().enumerate() {
                     if let PatchOperation::Copy(copy) = operation
                         && let Ok(source) = copy.from.resolve(value)
@@ -76,6 +81,13 @@ impl Patch {
                             )));
                         }
                     }
+                    moved = moved.saturating_add(moves(value, operation));
+                    if moved > PATCH_MOVES {
+                        return Err(Error::TooLarge(format!(
+                            "the patch's operations up to {i} move more than {PATCH_MOVES} elements of arrays: put \
+                             elements in at the end, or replace the array as a whole"
+                        )));
+                    }
                     json_patch::patch(value, std::slice::from_ref(operation)).map_err(|error| {
                         let field = FieldError::invalid("patch", i, format_args!("operation {i}: {}", error.kind));
                         Error::field(kind, name, field)
@@ -84,5 +96,23 @@ impl Patch {
             }
         }
         Ok(())
+    }
+}
+
+/// How many elements of an array `operation` moves.
+fn moves(value: &Value, operation: &PatchOperation) -> usize {
+    let behind = |path: &PointerBuf| {
+        let Some((parent, last)) = path.split_back() else { return 0 };
+        match parent.resolve(value) {
+            Ok(Value::Array(items)) => last.decoded().parse().map_or(0, |at| items.len().saturating_sub(at)),
+            _ => 0,
+        }
+    };
+    match operation {
+        PatchOperation::Add(add) => behind(&add.path),
+        PatchOperation::Remove(remove) => behind(&remove.path),
+        PatchOperation::Move(moved) => behind(&moved.from) + behind(&moved.path),
+        PatchOperation::Copy(copy) => behind(&copy.path),
+        PatchOperation::Replace(_) | PatchOperation::Test(_) => 0,
     }
 }

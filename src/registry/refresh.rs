@@ -25,9 +25,9 @@ impl Registry {
             if !record.deleting {
                 derive(&everything, &mut object);
             }
-            let mut envelope = record.envelope.clone();
+            let mut envelope = record.envelope();
             envelope.announced = self.reader_for(Sight::Public).digest(&record);
-            if object == old && envelope == record.envelope {
+            if object == old && envelope == record.envelope() {
                 return Ok(false);
             }
             match self.store(record.key.clone(), Expect::At(record.revision), &envelope, &object).await {
@@ -88,7 +88,9 @@ impl Registry {
             let done = if record.deleting && object.metadata.finalizers.is_none() {
                 self.take_out(record.key.clone(), record.revision).await.map(|_| ())
             } else {
-                self.store(record.key.clone(), Expect::At(record.revision), &record.envelope, &object).await.map(|_| ())
+                self.store(record.key.clone(), Expect::At(record.revision), &record.envelope(), &object)
+                    .await
+                    .map(|_| ())
             };
             match done {
                 Ok(()) => return Ok(()),

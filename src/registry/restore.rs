@@ -106,7 +106,7 @@ pub fn exported(record: &Record) -> Object {
     metadata.self_link = None;
     metadata.namespace = None;
     tidy(metadata);
-    let carried = serde_json::to_string(&Carried::of(&record.envelope)).expect("all keys are strings");
+    let carried = serde_json::to_string(&Carried::of(&record.envelope())).expect("all keys are strings");
     metadata.annotations.get_or_insert_default().insert(RESTORE_ANNOTATION.to_owned(), carried);
     object
 }
@@ -158,7 +158,7 @@ impl Registry {
             let mut object = object.clone();
             derive(&everything, &mut object);
             if let Some(known) = &known {
-                envelope.announced = known.envelope.announced;
+                envelope.announced = known.envelope().announced;
                 keep_what_is_not_said(known, &mut object)?;
             } else {
                 make_what_is_not_said(self.now(), &mut object.metadata);
@@ -172,7 +172,7 @@ impl Registry {
             let revision = known.as_ref().map(|known| known.revision);
             // What can't be read must not get as far as the store.
             let draft = draft(key.clone(), revision.unwrap_or_default(), &envelope, &object)?;
-            if let Some(known) = known.filter(|known| known.envelope == envelope && known.json() == draft.json()) {
+            if let Some(known) = known.filter(|known| known.envelope() == envelope && known.json() == draft.json()) {
                 return done(known, false, warnings);
             }
             if let Some(pack) =
@@ -382,8 +382,8 @@ fn keep_what_is_not_said(known: &Record, object: &mut Object) -> Result<(), Erro
 /// Says so where others claim the same `spec.name`.
 fn other_claims(everything: &Visible, record: &Arc<Record>) -> Option<String> {
     let first = match (record.image(), record.repository(), record.organization()) {
-        (Some(image), _, _) => everything.image_claims(&image.name),
-        (_, Some(repository), _) => everything.repository(&repository.name).map_or(&[][..], std::slice::from_ref),
+        (Some(image), _, _) => everything.image_claims(image.name()),
+        (_, Some(repository), _) => everything.repository(repository.name).map_or(&[][..], std::slice::from_ref),
         (_, _, Some(organization)) => everything.organization(&organization.name).map_or(&[][..], std::slice::from_ref),
         _ => &[],
     };

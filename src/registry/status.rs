@@ -103,7 +103,7 @@ impl Registry {
                 return Err(modified(&record.key));
             }
             let status = change(serde_json::from_slice(&reader.object(&record)).map_err(Error::internal)?)?;
-            let mut envelope: Envelope = record.envelope.clone();
+            let mut envelope: Envelope = record.envelope();
             if let (Kind::Repository, Some(count)) = (kind, status.get("downloadCount").filter(|v| !v.is_null())) {
                 let count = count.as_i64().filter(|count| *count >= 0).ok_or_else(|| {
                     let detail = "it must be a whole number that is not negative";
@@ -113,7 +113,7 @@ impl Registry {
             }
             let done =
                 |record| Ok(Written { reader: self.reader(caller), record, created: false, warnings: Vec::new() });
-            if envelope == record.envelope {
+            if envelope == record.envelope() {
                 return done(record);
             }
             let object = record.object();

@@ -1,23 +1,28 @@
 //! Watches: a cursor into the one log of events, and a filter. Nothing is queued for a watcher: what it
 //! has not read stays in the log, and when the log has moved on, the watch ends with a 410.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Registry;
 use super::read::Reader;
 use crate::api::{FieldSelector, Kind, LabelSelector};
 use crate::auth::{Caller, Verb};
 use crate::error::Error;
-use crate::graph::{Event, Graph, Query, Record, Revision, Visible, selects};
+use crate::graph::{Changes, Event, Graph, Key, Query, Record, Revision, Visible, selects};
 
 /// How many events a watcher reads at a time.
 const BATCH: usize = 128;
 
 /// How often a watcher that wants bookmarks gets one.
 pub const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
+
+/// How often a watcher of one object, which sleeps while others change, notes how far it has come: it must not fall
+/// behind the window for having had nothing to do.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Where a watch begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +93,9 @@ pub struct Watch {
     caller: Caller,
     kind: Kind,
     options: WatchOptions,
-    changes: tokio::sync::watch::Receiver<Revision>,
+    changes: Changes,
+    /// The one name that it is about, if its selector names one.
+    name: Option<Arc<str>>,
     /// What was there at the start, not yet sent, the last first.
     existing: Vec<Arc<Record>>,
     /// Of which filling of the graph it is.
@@ -97,7 +104,10 @@ pub struct Watch {
     cursor: Revision,
     initial_end_due: bool,
     next_bookmark: Instant,
+    next_look: Instant,
     ends: Instant,
+    /// Set to the first of these. One timer that stays: most wake-ups are for events.
+    timer: Pin<Box<Sleep>>,
     over: bool,
 }
 
@@ -113,8 +123,11 @@ impl Registry {
             self.wait_for(revision).await?;
         }
         // First the changes, then the state: what comes in between wakes the watch.
-        let mut changes = self.graph.changes(kind);
-        changes.mark_unchanged();
+        let name = options.fields.exact_name().map(Arc::<str>::from);
+        let mut changes = match &name {
+            Some(name) => self.graph.changes_of(Key { kind, name: Arc::clone(name) }),
+            None => self.graph.changes_of_kind(kind),
+        };
         let reader = self.reader(caller);
         let now = reader.visible.revision();
         let (mut existing, mut cursor) = (Vec::new(), now);
@@ -136,37 +149,48 @@ impl Registry {
         // What happened before the watch began must not have to wait for the next change.
         changes.mark_changed();
         let started = Instant::now();
-        Ok(Watch {
+        let mut watch = Watch {
             graph: Arc::clone(&self.graph),
             packs: Arc::clone(&self.packs),
             caller: caller.clone(),
             kind,
             changes,
+            name,
             existing,
             generation: reader.visible.generation(),
             cursor,
             initial_end_due: options.initial_end,
             next_bookmark: started + BOOKMARK_EVERY,
+            next_look: started + LOOK_EVERY,
             ends: started + options.lasts,
+            timer: Box::pin(sleep_until(started + options.lasts)),
             over: false,
             options,
-        })
+        };
+        watch.set_timer();
+        Ok(watch)
     }
 }
 
-/// Why a watch that has seen all up to `cursor` can't go on.
+/// Why a watch of a kind that has seen all up to `cursor` can't go on.
 fn check(visible: &Visible, kind: Kind, generation: u64, cursor: Revision) -> Option<Error> {
+    let missed = || cursor < visible.floor() && visible.events(kind, cursor, 1).is_none();
+    check_view(visible, kind, generation, cursor).or_else(|| missed().then(|| too_old(visible, cursor)))
+}
+
+/// Whether all was read anew, or what the caller sees has changed since.
+fn check_view(visible: &Visible, kind: Kind, generation: u64, cursor: Revision) -> Option<Error> {
     let expired = |message: String| Some(Error::Expired { message, continue_token: None });
     if visible.generation() != generation {
         return expired(format!("too old resource version: {cursor} ({}): all was read anew", visible.floor()));
     }
-    if let Some(changed) = visible.sight_changed(kind, cursor) {
-        return expired(format!("too old resource version: {cursor} ({changed}): what you may see has changed since"));
-    }
-    if cursor < visible.floor() && visible.events(kind, cursor, 1).is_none() {
-        return expired(format!("too old resource version: {cursor} ({})", visible.floor()));
-    }
-    None
+    let changed = visible.sight_changed(kind, cursor)?;
+    expired(format!("too old resource version: {cursor} ({changed}): what you may see has changed since"))
+}
+
+fn too_old(visible: &Visible, cursor: Revision) -> Error {
+    let message = format!("too old resource version: {cursor} ({})", visible.floor());
+    Error::Expired { message, continue_token: None }
 }
 
 impl Watch {
@@ -182,19 +206,38 @@ impl Watch {
             }
             tokio::select! {
                 biased;
-                () = tokio::time::sleep_until(self.ends) => return self.end(),
-                // The sender is the graph's, which we hold.
-                _ = self.changes.changed() => {
+                () = self.timer.as_mut() => {
+                    let now = Instant::now();
+                    if now >= self.ends {
+                        return self.end();
+                    }
+                    let bookmark = self.options.bookmarks && now >= self.next_bookmark;
+                    if bookmark {
+                        self.next_bookmark = now + BOOKMARK_EVERY;
+                    }
+                    if now >= self.next_look {
+                        self.next_look = now + LOOK_EVERY;
+                    }
+                    self.set_timer();
+                    let seen = self.bookmark();
+                    if bookmark {
+                        return Some(seen);
+                    }
+                }
+                () = self.changes.changed() => {
                     if let Some(items) = self.event_items() {
                         return Some(items);
                     }
                 }
-                () = tokio::time::sleep_until(self.next_bookmark), if self.options.bookmarks => {
-                    self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
-                    return Some(self.bookmark());
-                }
             }
         }
+    }
+
+    fn set_timer(&mut self) {
+        let bookmark = self.options.bookmarks.then_some(self.next_bookmark);
+        let look = self.name.is_some().then_some(self.next_look);
+        let first = [bookmark, look].into_iter().flatten().fold(self.ends, Instant::min);
+        self.timer.as_mut().reset(first);
     }
 
     /// Ends the watch, with a last bookmark where it wants them.
@@ -204,8 +247,7 @@ impl Watch {
         }
         self.over = true;
         let started = self.existing.is_empty() && !self.initial_end_due;
-        (self.options.bookmarks && started && self.changes.has_changed().is_ok_and(|changed| !changed))
-            .then(|| self.bookmark())
+        (self.options.bookmarks && started && !self.changes.has_changed()).then(|| self.bookmark())
     }
 
     /// Ends the watch, saying why.
@@ -241,14 +283,18 @@ impl Watch {
 
     fn event_items(&mut self) -> Option<(Reader, Vec<WatchItem>)> {
         let reader = self.reader();
-        if let Some(error) = check(&reader.visible, self.kind, self.generation, self.cursor) {
+        if let Some(error) = check_view(&reader.visible, self.kind, self.generation, self.cursor) {
             self.over = true;
             return Some((reader, vec![WatchItem::Failed(error)]));
         }
-        let Some((events, reached)) = reader.visible.events(self.kind, self.cursor, BATCH) else {
+        let found = match &self.name {
+            Some(name) => reader.visible.events_of(self.kind, name, self.cursor, BATCH),
+            None => reader.visible.events(self.kind, self.cursor, BATCH),
+        };
+        let Some((events, reached)) = found else {
             self.over = true;
-            let message = format!("too old resource version: {} ({})", self.cursor, reader.visible.floor());
-            return Some((reader, vec![WatchItem::Failed(Error::Expired { message, continue_token: None })]));
+            let error = too_old(&reader.visible, self.cursor);
+            return Some((reader, vec![WatchItem::Failed(error)]));
         };
         if events.len() == BATCH {
             // There may be more: look again without waiting for a change.
@@ -283,10 +329,17 @@ impl Watch {
     }
 
     fn bookmark(&mut self) -> (Reader, Vec<WatchItem>) {
+        // Before the snapshot: all up to there has been looked at.
+        let quiet = self.changes.quiet_until(&self.graph);
         let reader = self.reader();
-        // Where nothing of the kind has happened since, the watcher has come as far as the store has.
-        let all_seen = check(&reader.visible, self.kind, self.generation, self.cursor).is_none();
-        if all_seen
+        if self.name.is_some() {
+            if let Some(quiet) = quiet
+                && check_view(&reader.visible, self.kind, self.generation, self.cursor).is_none()
+            {
+                self.cursor = self.cursor.max(quiet);
+            }
+        } else if check(&reader.visible, self.kind, self.generation, self.cursor).is_none()
+            // Where nothing of the kind has happened since, the watcher has come as far as the store has.
             && let Some((events, reached)) = reader.visible.events(self.kind, self.cursor, 1)
             && events.is_empty()
         {

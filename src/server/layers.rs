@@ -27,6 +27,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tracing::{Level, info};
@@ -57,36 +58,35 @@ const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// The longest id that is taken from a client.
 const LONGEST_ID: usize = 64;
 
-#[derive(Clone)]
 struct Context {
     door: &'static str,
     metrics: RequestMetrics,
-    writes: Arc<Semaphore>,
+    writes: Semaphore,
 }
 
 /// Puts the layers around `router`.
 pub fn around(router: Router, door: &'static str, metrics: RequestMetrics) -> Router {
-    let context = Context { door, metrics, writes: Arc::new(Semaphore::new(WRITES)) };
+    let context = Arc::new(Context { door, metrics, writes: Semaphore::new(WRITES) });
     router.layer(from_fn_with_state(context, pass))
 }
 
-async fn pass(State(context): State<Context>, request: Request, next: Next) -> Response {
+async fn pass(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
     observe(&context, request, |request| catch(linger(request, |request| bound_writes(&context, request, next)))).await
 }
 
 /// A request that is being answered: one less when nobody waits for it any more.
-struct InFlight(RequestMetrics);
+struct InFlight(Gauge<i64>);
 
 impl InFlight {
-    fn new(metrics: RequestMetrics) -> Self {
+    fn new(metrics: &RequestMetrics) -> Self {
         metrics.in_flight.inc();
-        Self(metrics)
+        Self(metrics.in_flight.clone())
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.dec();
+        self.0.dec();
     }
 }
 
@@ -131,7 +131,7 @@ where
     let id = request.headers().get(&AUDIT_ID).filter(|id| id.len() <= LONGEST_ID).cloned().or_else(new_id);
     let logged = tracing::enabled!(target: "imagehub::access", Level::INFO)
         .then(|| (request.method().clone(), request.uri().path().to_owned()));
-    let in_flight = InFlight::new(context.metrics.clone());
+    let in_flight = InFlight::new(&context.metrics);
     let mut response = next(request).await;
     let took = started.elapsed();
     let labels = response.extensions().get::<Labels>().copied();
@@ -144,7 +144,9 @@ where
         let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
         info!(target: "imagehub::access", door = context.door, %method, path, code, took_us = took.as_micros(), id = shown);
     }
-    if let Some(id) = id {
+    if let Some(mut id) = id {
+        // No two are the same: HTTP/2 need not remember it for the next answer.
+        id.set_sensitive(true);
         response.headers_mut().insert(AUDIT_ID, id);
     }
     response.map(|body| Body::new(Counted { body, _in_flight: in_flight }))

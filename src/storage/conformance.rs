@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use proptest::prelude::*;
 
-use super::{Commit, CommitError, Expect, Key, Kind, ORIGIN, ReadError, Revision, Storage, Write};
+use super::{Commit, CommitError, Expect, Key, Kind, ORIGIN, ReadError, Revision, State, Storage, Write};
 
 /// A place for one storage, empty at first.
 pub trait Subject: Sync {
@@ -103,11 +103,24 @@ fn conflict(result: Result<Commit, CommitError>) -> Option<Revision> {
     }
 }
 
+/// The state, put together from its parts.
+async fn in_parts(storage: &dyn Storage) -> State {
+    let parts: Vec<State> = storage.state_in_parts().map(Result::unwrap).collect().await;
+    let revision = parts.first().expect("there is at least one part").revision;
+    assert!(parts.iter().all(|part| part.revision == revision), "the parts are of one revision");
+    let mut commits: Vec<Commit> = parts.into_iter().flat_map(|part| part.commits).collect();
+    commits.sort_by_key(|commit| commit.revision);
+    State { revision, commits }
+}
+
 /// What a reader who starts now knows in the end: the state, and the commits after it.
 async fn known(storage: &dyn Storage) -> (BTreeMap<Key, Commit>, Revision) {
     let state = storage.state().await.unwrap();
     let current = storage.current().await.unwrap();
     assert!(state.commits.is_sorted_by_key(|commit| commit.revision), "a state is in order of revision");
+    let parts = in_parts(storage).await;
+    // A store that is told of its commits may have come further in between.
+    assert!(parts.revision > state.revision || parts == state, "{parts:?} are not the parts of {state:?}");
     let mut known: BTreeMap<_, _> = state.commits.into_iter().map(|commit| (commit.key.clone(), commit)).collect();
     if current > state.revision {
         for commit in through(&mut storage.watch(state.revision), current).await {
@@ -519,6 +532,8 @@ pub async fn agrees_with_the_model(subject: &dyn Subject, ops: &[Op]) {
             }
             Op::State => {
                 let state = storage.state().await.unwrap();
+                let parts = in_parts(&*storage).await;
+                assert!(parts.revision > state.revision || parts == state, "{parts:?} are not the parts of {state:?}");
                 assert!(state.commits.is_sorted_by_key(|commit| commit.revision));
                 let present = model.at(state.revision);
                 let given: BTreeMap<_, _> = state.commits.into_iter().map(|c| (c.key.clone(), c)).collect();

@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use uuid::Uuid;
@@ -144,7 +145,7 @@ pub enum ReadError {
 }
 
 /// One consistent state of all keys.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     /// The revision it is the state of: a watch after it sees all that came later.
     pub revision: Revision,
@@ -178,6 +179,12 @@ pub trait Storage: Send + Sync + 'static {
     /// that a watch after it brings the kept history, too; a storage without history gives the newest.
     fn state(&self) -> BoxFuture<'_, Result<State, ReadError>>;
 
+    /// The same state in parts, so that it need not be in memory twice while it is read. Each part says of which
+    /// revision it is, all of one and the same; there is at least one. The keys come in any order, each once.
+    fn state_in_parts(&self) -> BoxStream<'_, Result<State, ReadError>> {
+        futures::stream::once(self.state()).boxed()
+    }
+
     /// All commits after `after`, in order of revision, each once, in batches that are never empty;
     /// it goes on until it is dropped, or ends with an error. After a revision that is not yet given out
     /// it waits for the ones above it.
@@ -185,6 +192,12 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Which store it is.
     fn identity(&self) -> Identity;
+
+    /// How many records are there that can't be read, and are kept apart: what they may own must not be taken for
+    /// ownerless.
+    fn damaged_records(&self) -> usize {
+        0
+    }
 
     /// Whether another process may write to it: then what a snapshot shows may be overtaken, and nothing is
     /// refused on a snapshot alone.

@@ -36,7 +36,7 @@ impl Life {
     async fn begin(dir: &std::path::Path, clock: &Arc<ManualClock>) -> Self {
         let clock: SharedClock = clock.clone();
         let storage = Embedded::open(dir, Options::default(), Arc::clone(&clock)).unwrap();
-        let (graph, mut writer) = Graph::open(&*storage, Window::default()).await.unwrap();
+        let (graph, mut writer) = Graph::open(storage.clone(), Window::default()).await.unwrap();
         writer.resume_at(clock.now().as_millisecond());
         let registry = Arc::new(Registry::new(storage.clone(), graph, Arc::new(Packs::new(1 << 20)), clock));
         let controllers = controller::run(Arc::clone(&registry));

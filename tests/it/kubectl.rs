@@ -1,8 +1,10 @@
 //! kubectl against the server: what people type, and what they see.
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use crate::harness::{Kubectl, Server, catalogue, catalogue_path, image, name, nameless_pack, names, object};
+use crate::harness::{Kubectl, catalogue, catalogue_path, image, name, nameless_pack, names, object};
 
 /// The four kinds: plural, singular, short name, kind.
 const KINDS: [(&str, &str, &str, &str); 4] = [
@@ -22,10 +24,8 @@ fn manifest(objects: &[Value]) -> String {
     json!({ "apiVersion": "v1", "kind": "List", "items": objects }).to_string()
 }
 
-/// A server with two images of acme/tool, one of acme/other, and a pack of them called `mine`.
-async fn small() -> (Server, Kubectl) {
-    let server = Server::start().await;
-    let kubectl = server.kubectl();
+/// Two images of acme/tool, one of acme/other, and a pack of them called `mine`.
+async fn small(kubectl: &Kubectl) {
     let mut pack = nameless_pack("grid", &["acme/tool:v1", "acme/tool:v2"]);
     pack["metadata"]["name"] = "mine".into();
     let objects = [
@@ -35,13 +35,55 @@ async fn small() -> (Server, Kubectl) {
         pack,
     ];
     kubectl.ok_with("apply -f -", &manifest(&objects)).await;
-    (server, kubectl)
 }
 
-#[tokio::test]
-async fn the_catalogue_is_applied_once_and_a_second_time_nothing_changes() {
-    let server = Server::start().await;
-    let kubectl = server.kubectl();
+/// What a person does with kubectl, from an empty catalogue on.
+pub type Script = (&'static str, fn(Kubectl) -> BoxFuture<'static, ()>);
+
+/// Each script is a test, with a server of its own; and all of them are in `SCRIPTS`, for those who have another place
+/// to do the same at.
+macro_rules! scripts {
+    ($($script:ident),* $(,)?) => {
+        /// All of them.
+        pub const SCRIPTS: &[Script] = &[$((stringify!($script), |kubectl| $script(kubectl).boxed())),*];
+
+        mod here {
+            use crate::harness::Server;
+
+            $(
+                #[tokio::test]
+                async fn $script() {
+                    let server = Server::start().await;
+                    super::$script(server.kubectl()).await;
+                }
+            )*
+        }
+    };
+}
+
+scripts![
+    the_catalogue_is_applied_once_and_a_second_time_nothing_changes,
+    a_changed_manifest_shows_in_diff_and_is_configured,
+    tables_have_the_columns_that_people_look_for,
+    output_comes_as_json_yaml_name_and_jsonpath,
+    selectors_choose_by_label_and_by_name,
+    describe_shows_the_object_whole,
+    explain_and_api_resources_know_every_kind_and_field,
+    patch_label_and_annotate_change_what_they_name,
+    replace_takes_the_version_that_it_read,
+    unknown_fields_are_refused_or_warned_of,
+    a_pack_without_a_name_is_created_and_printed,
+    a_dry_run_says_what_would_be_and_changes_nothing,
+    wait_sees_what_it_waits_for,
+    watching_a_kind_prints_each_change,
+    a_watch_with_a_selector_tells_of_coming_in_and_leaving,
+    deleting_in_the_background_takes_what_depends_on_it,
+    deleting_in_the_foreground_takes_what_depends_on_it_first,
+    deleting_with_orphans_leaves_what_depended_on_it_without_that_owner,
+    many_are_deleted_by_selector_and_by_file,
+];
+
+async fn the_catalogue_is_applied_once_and_a_second_time_nothing_changes(kubectl: Kubectl) {
     let file = catalogue_path();
     let file = file.to_string_lossy();
     let documents = catalogue().len();
@@ -68,9 +110,8 @@ async fn the_catalogue_is_applied_once_and_a_second_time_nothing_changes() {
     assert_eq!(pages.stdout, whole.stdout);
 }
 
-#[tokio::test]
-async fn a_changed_manifest_shows_in_diff_and_is_configured() {
-    let (_server, kubectl) = small().await;
+async fn a_changed_manifest_shows_in_diff_and_is_configured(kubectl: Kubectl) {
+    small(&kubectl).await;
     let changed = image("acme/tool:v2", json!({ "description": "changed", "keywords": ["storage"] })).to_string();
     let diff = kubectl.run("diff -f -", &changed).await;
     assert_eq!(diff.code, Some(1), "{diff}");
@@ -83,9 +124,8 @@ async fn a_changed_manifest_shows_in_diff_and_is_configured() {
     assert_eq!(after["metadata"]["generation"], 2, "the spec has changed once: {after:#}");
 }
 
-#[tokio::test]
-async fn tables_have_the_columns_that_people_look_for() {
-    let (_server, kubectl) = small().await;
+async fn tables_have_the_columns_that_people_look_for(kubectl: Kubectl) {
+    small(&kubectl).await;
     for (plural, singular, short, _) in KINDS {
         for resource in [plural, singular, short] {
             let output = kubectl.ok(&format!("get {resource}")).await;
@@ -106,9 +146,8 @@ async fn tables_have_the_columns_that_people_look_for() {
     assert_eq!(table[1].len(), 6, "each column has a value: {packs}");
 }
 
-#[tokio::test]
-async fn output_comes_as_json_yaml_name_and_jsonpath() {
-    let (_server, kubectl) = small().await;
+async fn output_comes_as_json_yaml_name_and_jsonpath(kubectl: Kubectl) {
+    small(&kubectl).await;
     let list = kubectl.json("get images -o json").await;
     assert_eq!(list["kind"], "List");
     assert_eq!(names(&list), ["acme.other.v1", "acme.tool.v1", "acme.tool.v2"]);
@@ -141,9 +180,8 @@ async fn output_comes_as_json_yaml_name_and_jsonpath() {
     assert_eq!(repos["status"]["repos"], json!(["acme/other", "acme/tool"]));
 }
 
-#[tokio::test]
-async fn selectors_choose_by_label_and_by_name() {
-    let (_server, kubectl) = small().await;
+async fn selectors_choose_by_label_and_by_name(kubectl: Kubectl) {
+    small(&kubectl).await;
     kubectl.ok("label image acme.tool.v1 tier=gold").await;
     for (selector, expected) in [
         ("-l repository.imagehub.sealos.io=tool", &["acme.tool.v1", "acme.tool.v2"][..]),
@@ -166,9 +204,8 @@ async fn selectors_choose_by_label_and_by_name() {
     kubectl.fails("get images --field-selector spec.colour=red", "BadRequest").await;
 }
 
-#[tokio::test]
-async fn describe_shows_the_object_whole() {
-    let (_server, kubectl) = small().await;
+async fn describe_shows_the_object_whole(kubectl: Kubectl) {
+    small(&kubectl).await;
     kubectl.ok("describe image acme.tool.v1").await.says(&[
         "Name:",
         "acme.tool.v1",
@@ -180,10 +217,7 @@ async fn describe_shows_the_object_whole() {
     kubectl.ok("describe datapack mine").await.says(&["Codes:", "Datas:", "second"]);
 }
 
-#[tokio::test]
-async fn explain_and_api_resources_know_every_kind_and_field() {
-    let server = Server::start().await;
-    let kubectl = server.kubectl();
+async fn explain_and_api_resources_know_every_kind_and_field(kubectl: Kubectl) {
     let resources = kubectl.ok("api-resources --api-group=imagehub.sealos.io --no-headers").await;
     let mut rows = resources.table();
     rows.sort_unstable();
@@ -214,9 +248,8 @@ async fn explain_and_api_resources_know_every_kind_and_field() {
     kubectl.fails("explain image.spec.colour", "colour").await;
 }
 
-#[tokio::test]
-async fn patch_label_and_annotate_change_what_they_name() {
-    let (_server, kubectl) = small().await;
+async fn patch_label_and_annotate_change_what_they_name(kubectl: Kubectl) {
+    small(&kubectl).await;
     let merge = ["patch", "image", "acme.tool.v1", "--type=merge", "-p", r#"{"spec":{"detail":{"url":"https://x"}}}"#];
     kubectl.ok(merge).await.says(&["image.imagehub.sealos.io/acme.tool.v1 patched"]);
     kubectl.ok(merge).await.says(&["patched (no change)"]);
@@ -253,9 +286,8 @@ async fn patch_label_and_annotate_change_what_they_name() {
     );
 }
 
-#[tokio::test]
-async fn replace_takes_the_version_that_it_read() {
-    let (_server, kubectl) = small().await;
+async fn replace_takes_the_version_that_it_read(kubectl: Kubectl) {
+    small(&kubectl).await;
     let read = kubectl.json("get image acme.tool.v1 -o json").await;
     let mut new = read.clone();
     new["spec"]["detail"]["description"] = "replaced".into();
@@ -269,10 +301,7 @@ async fn replace_takes_the_version_that_it_read() {
     kubectl.fails_with("create -f -", &image("acme/tool:v1", json!({})).to_string(), "AlreadyExists").await;
 }
 
-#[tokio::test]
-async fn unknown_fields_are_refused_or_warned_of() {
-    let server = Server::start().await;
-    let kubectl = server.kubectl();
+async fn unknown_fields_are_refused_or_warned_of(kubectl: Kubectl) {
     let with = |tag: &str| image(&format!("acme/tool:{tag}"), json!({ "colour": "red", "icon": "i" })).to_string();
     let complaint = r#"unknown field "spec.detail.colour""#;
     kubectl.fails_with("create --validate=strict -f -", &with("v1"), complaint).await;
@@ -289,9 +318,8 @@ async fn unknown_fields_are_refused_or_warned_of() {
     }
 }
 
-#[tokio::test]
-async fn a_pack_without_a_name_is_created_and_printed() {
-    let (_server, kubectl) = small().await;
+async fn a_pack_without_a_name_is_created_and_printed(kubectl: Kubectl) {
+    small(&kubectl).await;
     let manifest = "apiVersion: imagehub.sealos.io/v1\nkind: DataPack\nspec:\n  names: ['acme/tool:v1']\n";
     let dry = kubectl.ok_with("create --dry-run=server -f - -o json", manifest).await;
     let dry: Value = serde_json::from_str(&dry.stdout).unwrap_or_else(|e| panic!("{e}: {dry}"));
@@ -304,9 +332,8 @@ async fn a_pack_without_a_name_is_created_and_printed() {
     assert_eq!(table.table()[1][..4], [name(&dry), "base", "1", "OK"], "{table}");
 }
 
-#[tokio::test]
-async fn a_dry_run_says_what_would_be_and_changes_nothing() {
-    let (_server, kubectl) = small().await;
+async fn a_dry_run_says_what_would_be_and_changes_nothing(kubectl: Kubectl) {
+    small(&kubectl).await;
     let new = image("fresh/tool:v1", json!({})).to_string();
     for verb in ["create", "apply"] {
         kubectl.ok_with(&format!("{verb} --dry-run=server -f -"), &new).await.says(&["created (server dry run)"]);
@@ -322,9 +349,8 @@ async fn a_dry_run_says_what_would_be_and_changes_nothing() {
     assert_eq!(kubectl.json("get image acme.tool.v1 -o json").await, before);
 }
 
-#[tokio::test]
-async fn wait_sees_what_it_waits_for() {
-    let (_server, kubectl) = small().await;
+async fn wait_sees_what_it_waits_for(kubectl: Kubectl) {
+    small(&kubectl).await;
     kubectl.ok("wait --for=jsonpath={.status.codes}=1 datapack/mine --timeout=20s").await.says(&["condition met"]);
     let end = kubectl.follow("wait --for=delete datapack/mine --timeout=20s");
     kubectl.ok("delete datapack mine").await.says(&[r#""mine" deleted"#]);
@@ -335,9 +361,8 @@ async fn wait_sees_what_it_waits_for() {
     appears.success().await;
 }
 
-#[tokio::test]
-async fn watching_a_kind_prints_each_change() {
-    let (_server, kubectl) = small().await;
+async fn watching_a_kind_prints_each_change(kubectl: Kubectl) {
+    small(&kubectl).await;
     // Each before what it is in, so that none goes with another.
     for (plural, one) in
         [("datapacks", "mine"), ("images", "acme.tool.v2"), ("repositories", "acme.other"), ("organizations", "acme")]
@@ -355,9 +380,8 @@ async fn watching_a_kind_prints_each_change() {
     }
 }
 
-#[tokio::test]
-async fn a_watch_with_a_selector_tells_of_coming_in_and_leaving() {
-    let (_server, kubectl) = small().await;
+async fn a_watch_with_a_selector_tells_of_coming_in_and_leaving(kubectl: Kubectl) {
+    small(&kubectl).await;
     kubectl.ok("label image acme.other.v1 tier=gold").await;
     let mut events = kubectl.follow("get images -w -l tier=gold --output-watch-events");
     events.line_of(&["ADDED", "acme.other.v1"]).await;
@@ -367,9 +391,8 @@ async fn a_watch_with_a_selector_tells_of_coming_in_and_leaving() {
     events.line_of(&["DELETED", "acme.tool.v1"]).await;
 }
 
-#[tokio::test]
-async fn deleting_in_the_background_takes_what_depends_on_it() {
-    let (_server, kubectl) = small().await;
+async fn deleting_in_the_background_takes_what_depends_on_it(kubectl: Kubectl) {
+    small(&kubectl).await;
     kubectl.ok("delete repository acme.tool --cascade=background").await.says(&[r#""acme.tool" deleted"#]);
     kubectl.fails("get repository acme.tool", "NotFound").await;
     kubectl.ok("wait --for=delete image/acme.tool.v1 image/acme.tool.v2 --timeout=20s").await;
@@ -379,9 +402,8 @@ async fn deleting_in_the_background_takes_what_depends_on_it() {
     kubectl.fails("get organization acme", "NotFound").await;
 }
 
-#[tokio::test]
-async fn deleting_in_the_foreground_takes_what_depends_on_it_first() {
-    let (_server, kubectl) = small().await;
+async fn deleting_in_the_foreground_takes_what_depends_on_it_first(kubectl: Kubectl) {
+    small(&kubectl).await;
     kubectl.ok("delete repository acme.tool --cascade=foreground --timeout=20s").await;
     // kubectl has waited for the owner's end, and its dependents go before it.
     for gone in ["repository acme.tool", "image acme.tool.v1", "image acme.tool.v2"] {
@@ -394,9 +416,8 @@ async fn deleting_in_the_foreground_takes_what_depends_on_it_first() {
     }
 }
 
-#[tokio::test]
-async fn deleting_with_orphans_leaves_what_depended_on_it_without_that_owner() {
-    let (_server, kubectl) = small().await;
+async fn deleting_with_orphans_leaves_what_depended_on_it_without_that_owner(kubectl: Kubectl) {
+    small(&kubectl).await;
     for (owner, dependents) in [
         ("repository acme.tool", &["image acme.tool.v1", "image acme.tool.v2"][..]),
         ("organization acme", &["repository acme.other"]),
@@ -414,9 +435,8 @@ async fn deleting_with_orphans_leaves_what_depended_on_it_without_that_owner() {
     kubectl.ok("get image acme.other.v1").await;
 }
 
-#[tokio::test]
-async fn many_are_deleted_by_selector_and_by_file() {
-    let (_server, kubectl) = small().await;
+async fn many_are_deleted_by_selector_and_by_file(kubectl: Kubectl) {
+    small(&kubectl).await;
     let gone = kubectl.ok("delete images -l repository.imagehub.sealos.io=tool").await;
     assert_eq!(gone.lines().len(), 2, "{gone}");
     let left = kubectl.json("get images -o json").await;

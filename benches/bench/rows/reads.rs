@@ -1,5 +1,6 @@
 //! Packs and lists over the wire.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +9,14 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{Ask, Client, Http, request};
-use crate::data::{self, image_name, meta_name};
+use crate::data::{self, Data, image_name, meta_name};
 use crate::measure::{Pairs, Plan, Side, in_turns};
-use crate::process::Server;
+use crate::process::{Cores, Server};
 use crate::report::{Report, Target};
 
 pub const GROUP: &str = "/apis/imagehub.sealos.io/v1";
 /// Names of the pack whose answer is 4 KB.
-const SMALL_PACK: usize = 9;
+pub const SMALL_PACK: usize = 9;
 /// Names of the pack that is posted again and again.
 const POSTED: usize = 100;
 /// Writes a second beside the reads.
@@ -26,6 +27,8 @@ const CALLERS: (usize, usize) = (1000, 100);
 /// A server to measure, and the bare one beside it.
 pub struct Both<'a> {
     pub plan: &'a Plan,
+    /// Where the data are.
+    pub root: &'a Path,
     pub server: &'a Server,
     pub bare: &'a Server,
 }
@@ -71,6 +74,8 @@ impl Both<'_> {
             let what = format!("cached DataPack GET, TLS, {}", http.name());
             report.ratio(&what, "bare axum handler", pairs.ratio(), Target::AtLeast(0.8), &note(&pairs));
         }
+        self.cache_alone(report).await;
+        self.logged(&path, report).await;
         self.beside_writes(&path, report).await;
 
         let body = pack(&spread(self.plan.images, POSTED, 7), "base").to_string();
@@ -87,6 +92,52 @@ impl Both<'_> {
             Target::AtLeast(0.65),
             &note,
         );
+    }
+
+    /// A path and the cache and nothing else, on the bare server itself.
+    async fn cache_alone(&self, report: &mut Report) {
+        const CACHED: &str = "/cached/datapacks/p";
+        let bare = Client::new(self.bare);
+        let (_, bytes) = bare.ask(&Ask::get(CACHED)).await;
+        bare.ask(&Ask::put("/set", bytes.clone())).await;
+        for http in [Http::One, Http::Two] {
+            let mut cached = bare.load(http, &Ask::get(CACHED)).await;
+            let mut static_bytes = bare.load(http, &Ask::get("/bytes")).await;
+            let pairs = in_turns(self.plan.pairs, async |side| match side {
+                Side::A => static_bytes.cost(self.bare, self.plan.slice).await,
+                Side::B => cached.cost(self.bare, self.plan.slice).await,
+            })
+            .await;
+            let (theirs, ours) = pairs.means();
+            let note = format!("{} bytes, {:.1} µs a request, bare {:.1} µs", bytes.len(), ours * 1e6, theirs * 1e6);
+            let what = format!("the same, path and cache alone, {}", http.name());
+            report.ratio(&what, "bare axum handler", pairs.ratio(), Target::AtLeast(0.9), &note);
+        }
+    }
+
+    /// The same pack from a server that logs each request.
+    async fn logged(&self, path: &str, report: &mut Report) {
+        let small = Data::prepare(self.root, self.plan.small).await;
+        let dir = self.root.join("logged");
+        small.copy(&dir);
+        let server = Server::start_with(&dir, Cores::First, &["--log", "info,imagehub::access=info"]).await;
+        let client = Client::new(&server);
+        let body = pack(&spread(self.plan.small, SMALL_PACK, 3), "grid");
+        let made = client.json(&Ask::post(format!("{GROUP}/datapacks"), body.to_string())).await;
+        let logged = format!("{GROUP}/datapacks/{}", made["metadata"]["name"].as_str().expect("a name"));
+        server.settle().await;
+        let mut with = client.load(Http::One, &Ask::get(logged)).await;
+        let mut without = Client::new(self.server).load(Http::One, &Ask::get(path)).await;
+        let pairs = in_turns(self.plan.pairs, async |side| match side {
+            Side::A => without.cost(self.server, self.plan.slice).await,
+            Side::B => with.cost(&server, self.plan.slice).await,
+        })
+        .await;
+        let (off, on) = pairs.means();
+        let note = format!("HTTP/1.1, {:.1} µs a request, without {:.1} µs", on * 1e6, off * 1e6);
+        report.ratio("the same, access log on", "access log off", pairs.ratio(), Target::Reported, &note);
+        server.kill();
+        let _ = std::fs::remove_dir_all(dir);
     }
 
     /// Reads while images are written that the pack doesn't name, against reads alone. What the writes cost

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use imagehub::api::{Kind, Spec};
+use imagehub::api::{ImageSpec, Kind, Spec};
 use imagehub::graph::{Envelope, encode};
 use redb::{Database, Durability, TableDefinition};
 
-use crate::data::{self, TAGS, image_spec};
+use crate::data::{self, image_name, image_spec};
 use crate::measure::{Plan, Side, in_turns};
 use crate::report::{Report, Target};
 use crate::rows::inside::Inside;
@@ -59,6 +59,17 @@ impl Raw {
     }
 }
 
+/// What was written in one turn.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    /// Creates that were answered, a second.
+    creates: f64,
+    /// Rows that were committed for them, a second: images, what owns them, and announcements.
+    rows: f64,
+    /// Rows of a commit, on average.
+    batch: f64,
+}
+
 /// Makes images, with 1 client and with 64.
 pub async fn durable(plan: &Plan, dir: &Path, report: &mut Report) {
     let _ = std::fs::remove_dir_all(dir);
@@ -71,28 +82,41 @@ pub async fn durable(plan: &Plan, dir: &Path, report: &mut Report) {
             [&[0; 19][..], key.name.as_bytes(), &value].concat()
         })
         .collect();
+    // What a client sends is made before: to make it up is no part of a write.
+    let specs: Arc<Vec<ImageSpec>> = (0..1000)
+        .map(|number| match Spec::from_value(Kind::Image, image_spec(number, 0)).expect("a spec") {
+            Spec::Image(spec) => spec,
+            _ => unreachable!("it is an image's"),
+        })
+        .collect::<Vec<_>>()
+        .into();
     let next = Arc::new(AtomicUsize::new(0));
     for clients in CLIENTS {
-        let mut batch = clients;
+        let mut turns = Vec::new();
         let pairs = in_turns(plan.pairs, async |side| match side {
             Side::A => {
-                let (rate, commits) = create(&inside, clients, &next, plan.slice).await;
-                // As many at a time as were observed.
-                batch = commits;
-                rate
+                let written = create(&inside, clients, &next, &specs, plan.slice).await;
+                turns.push(written);
+                written.rows
             }
-            Side::B => tokio::task::block_in_place(|| raw.run(&rows, batch, plan.slice)),
+            Side::B => {
+                // As many at a time as were observed.
+                let batch = turns.last().map_or(1.0, |written| written.batch).round().max(1.0) as usize;
+                tokio::task::block_in_place(|| raw.run(&rows, batch, plan.slice))
+            }
         })
         .await;
         let (ours, bare) = pairs.means();
-        let note = format!("{ours:.0}/s, raw {bare:.0}/s with {batch} a commit");
-        let what = format!("durable creates, {clients} client{}", if clients == 1 { "" } else { "s" });
+        let mean = |of: fn(&Written) -> f64| turns.iter().map(of).sum::<f64>() / turns.len() as f64;
+        let (creates, batch) = (mean(|w| w.creates), mean(|w| w.batch));
+        let note = format!("{creates:.0} creates/s, {ours:.0} rows/s, raw {bare:.0} rows/s, {batch:.1} a commit");
+        let what = format!("durable rows of creates, {clients} client{}", if clients == 1 { "" } else { "s" });
         report.ratio(&what, "a raw redb loop", pairs.ratio(), Target::AtLeast(0.8), &note);
         if clients > 1 {
             report.figure(
                 "creates a second in a process, 64 clients",
                 "",
-                ours,
+                creates,
                 "/s",
                 Target::AtLeast(10_000.0),
                 "no door",
@@ -105,40 +129,39 @@ pub async fn durable(plan: &Plan, dir: &Path, report: &mut Report) {
     let _ = std::fs::remove_dir_all(dir);
 }
 
-/// Creates images for `time`: how many a second, and about how many were under way when one was answered.
-async fn create(inside: &Arc<Inside>, clients: usize, next: &Arc<AtomicUsize>, time: Duration) -> (f64, usize) {
+/// Creates images for `time`.
+async fn create(
+    inside: &Arc<Inside>,
+    clients: usize,
+    next: &Arc<AtomicUsize>,
+    specs: &Arc<Vec<ImageSpec>>,
+    time: Duration,
+) -> Written {
+    let count = || (inside.registry.graph().revision().0, inside.commits());
+    let before = count();
     let started = Instant::now();
-    let (done, together, answered) =
-        (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let last = Arc::new(AtomicU64::new(0));
     let tasks: Vec<_> = (0..clients)
         .map(|_| {
-            let (inside, next, done) = (Arc::clone(inside), Arc::clone(next), Arc::clone(&done));
-            let (together, answered, last) = (Arc::clone(&together), Arc::clone(&answered), Arc::clone(&last));
+            let (inside, next, specs) = (Arc::clone(inside), Arc::clone(next), Arc::clone(specs));
             tokio::spawn(async move {
+                let mut done = 0_u64;
                 while started.elapsed() < time {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     // The tags of a repository are made one after the other by whoever comes.
-                    let spec = Spec::from_value(Kind::Image, image_spec(number, 0)).expect("a spec");
-                    inside.create(spec).await;
-                    done.fetch_add(1, Ordering::Relaxed);
-                    // Those who are answered within a fifth of a millisecond were committed together.
-                    let now = u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
-                    let before = last.swap(now, Ordering::Relaxed);
-                    if now.saturating_sub(before) > 200 {
-                        together.fetch_add(1, Ordering::Relaxed);
-                    }
-                    answered.fetch_add(1, Ordering::Relaxed);
+                    let like = &specs[number % specs.len()];
+                    inside.create(Spec::Image(ImageSpec { name: image_name(number), ..like.clone() })).await;
+                    done += 1;
                 }
+                done
             })
         })
         .collect();
+    let mut done = 0;
     for task in tasks {
-        task.await.expect("the client does not panic");
+        done += task.await.expect("the client does not panic");
     }
-    let _ = TAGS;
-    let rate = done.load(Ordering::Relaxed) as f64 / started.elapsed().as_secs_f64();
-    let groups = together.load(Ordering::Relaxed).max(1);
-    let batch = usize::try_from(answered.load(Ordering::Relaxed) / groups).unwrap_or(1);
-    (rate, batch.clamp(1, clients))
+    let seconds = started.elapsed().as_secs_f64();
+    let after = count();
+    let (rows, commits) = ((after.0 - before.0) as f64, (after.1 - before.1).max(1) as f64);
+    Written { creates: done as f64 / seconds, rows: rows / seconds, batch: rows / commits }
 }

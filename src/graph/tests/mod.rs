@@ -57,6 +57,8 @@ impl Feed {
             current: ArcSwap::default(),
             published: watch::Sender::new(Revision(0)),
             changed: std::array::from_fn(|_| watch::Sender::new(Revision(0))),
+            named: Default::default(),
+            sight: watch::Sender::new(Revision(0)),
         });
         let (sender, receiver) = futures::channel::mpsc::unbounded();
         let storage = Arc::new(Still(State { revision: Revision(0), commits: Vec::new() }));
@@ -67,6 +69,20 @@ impl Feed {
     /// One whose window holds what the test commits.
     fn wide() -> Self {
         Self::new(Window { age: Duration::from_hours(1), bytes: usize::MAX })
+    }
+
+    /// What a process that starts now has: the newest versions, filled in at once.
+    fn filled(&self, window: Window) -> Self {
+        let all = self.see(Sight::Everything);
+        let again = |record: &Arc<Record>| {
+            let stored = encode(&record.envelope(), &record.object());
+            Arc::new(Record::decode(record.key.clone(), record.revision, &stored).unwrap())
+        };
+        let records = Kind::ALL.iter().flat_map(|kind| all.newest(*kind)).map(again).collect();
+        let snapshot = Snapshot::fill(Revision(self.revision), self.at_ms, records);
+        let filled = Self { revision: self.revision, at_ms: self.at_ms, ..Self::new(window) };
+        filled.graph.current.store(Arc::new(snapshot));
+        filled
     }
 
     fn commit(&mut self, key: Key, value: Option<bytes::Bytes>) -> Revision {
@@ -172,6 +188,33 @@ fn a_quiet_kinds_watcher_has_missed_nothing_however_far_the_window_has_moved() {
 }
 
 #[test]
+fn those_who_wait_for_one_object_are_woken_by_its_changes_and_those_of_sight_and_leave_nothing_behind() {
+    let mut feed = Feed::wide();
+    let named = |feed: &Feed| feed.graph.named.iter().map(changes::Named::len).sum::<usize>();
+    let told = |changes: &mut Changes| futures::FutureExt::now_or_never(changes.changed()).is_some();
+    let of = |feed: &Feed, kind, name: &str| feed.graph.changes_of(Key::new(kind, name));
+    let (mut a, mut again, mut b) =
+        (of(&feed, Kind::Image, "a"), of(&feed, Kind::Image, "a"), of(&feed, Kind::Image, "b"));
+    assert_eq!(named(&feed), 2);
+    assert_eq!(a.quiet_until(&feed.graph), Some(Revision(0)));
+    let at = image(&mut feed, "a", "o/r:1");
+    assert_eq!((a.quiet_until(&feed.graph), b.quiet_until(&feed.graph)), (None, Some(at)));
+    assert!(a.has_changed() && told(&mut a) && !told(&mut a) && told(&mut again) && !told(&mut b));
+    let at = repository(&mut feed, "o.r", "o/r", true);
+    assert!(!told(&mut a), "hidden without a repository, and hidden still");
+    assert_eq!(a.quiet_until(&feed.graph), Some(at));
+    repository(&mut feed, "o.r", "o/r", false);
+    assert!(told(&mut a) && told(&mut again) && told(&mut b), "what is seen has changed");
+    feed.delete(Kind::Image, "a");
+    assert!(told(&mut a) && !told(&mut b));
+    drop(a);
+    assert_eq!(named(&feed), 2);
+    assert!(told(&mut again));
+    drop((again, b));
+    assert_eq!(named(&feed), 0);
+}
+
+#[test]
 fn what_a_reader_lists_while_the_window_moves_is_there_until_the_new_floor_is_published() {
     let mut feed = Feed::new(Window { age: Duration::from_secs(2), bytes: usize::MAX });
     let one = image(&mut feed, "a", "o/r:1");
@@ -183,7 +226,7 @@ fn what_a_reader_lists_while_the_window_moves_is_there_until_the_new_floor_is_pu
     let trimmed = next.trim(0, 0);
     assert_eq!(names(&reader, Kind::Image, one), ["a"]);
     for version in trimmed {
-        version.cut();
+        version.older.cut();
     }
     assert_eq!(names(&reader, Kind::Image, one), [""; 0]);
 }
@@ -253,7 +296,7 @@ fn names_of_no_legal_form_are_kept_and_belong_together() {
         let names = json!({ "type": "detail", "names": [name] });
         let pack = format!("p{i}");
         feed.put(Kind::DataPack, metadata(&pack, &pack), names);
-        let of = feed.see(Sight::Everything).image(name).unwrap().image().unwrap().repository.clone();
+        let of = feed.see(Sight::Everything).image(name).unwrap().image().unwrap().repository().to_owned();
         let packs: Vec<_> = feed.see(Sight::Everything).packs_of_repository(&of).map(ToString::to_string).collect();
         assert!(packs.contains(&pack), "{name:?} {packs:?}");
     }
@@ -343,6 +386,36 @@ fn what_is_held_does_not_age_while_nobody_holds_it() {
 }
 
 #[test]
+fn a_graph_that_is_filled_at_once_knows_owners_and_labels_as_one_that_saw_the_commits() {
+    let mut feed = Feed::wide();
+    let spec = json!({ "name": "acme", "manager": ["alice"] });
+    feed.put(Kind::Organization, metadata("acme", "o"), spec);
+    for i in 0..200 {
+        let mut metadata = metadata(&format!("i{i}"), &format!("i{i}"));
+        metadata["labels"] = json!({ "l": (i % 2).to_string(), "m": i.to_string() });
+        // One of them has an uid that is written with escapes.
+        let owner = |uid: &str| json!({ "apiVersion": "v1", "kind": "K", "name": "n", "uid": uid });
+        metadata["ownerReferences"] = json!([owner("o"), owner(&format!("\"{}", i % 3)), owner("o")]);
+        feed.put(Kind::Image, metadata, json!({ "name": format!("acme/r:{i}"), "detail": { "size": i } }));
+    }
+    repository(&mut feed, "acme.r", "acme/r", true);
+    let filled = feed.filled(Window::default());
+    let known = |feed: &Feed| {
+        let all = feed.see(Sight::Everything);
+        let dependents = ["o", "\"0", "\"1", "\"2", "none"].map(|uid| all.dependents(uid).cloned().collect::<Vec<_>>());
+        let labelled = ["l=0", "l in (0,1)", "m=7", "m", "m=0,l=0"].map(|selector| {
+            let (labels, fields) = (LabelSelector::parse(selector).unwrap(), FieldSelector::default());
+            let query = Query { kind: Kind::Image, after: None, at: all.revision(), labels: &labels, fields: &fields };
+            all.list(query).map(|record| record.revision).collect::<Vec<_>>()
+        });
+        let managers = feed.see(Sight::Manager("alice".into()));
+        (dependents, labelled, managers.tags("acme/r").len(), managers.repositories("acme").count())
+    };
+    assert_eq!(known(&feed), known(&filled));
+    assert_eq!(known(&filled).0.map(|keys| keys.len()), [200, 67, 67, 66, 0]);
+}
+
+#[test]
 fn what_the_storage_has_forgotten_is_read_anew_at_whatever_revision_that_is() {
     let mut feed = Feed::wide();
     feed.put(Kind::Organization, json!({ "name": "o", "uid": "1" }), json!({ "name": "o", "creator": "c" }));
@@ -351,7 +424,7 @@ fn what_the_storage_has_forgotten_is_read_anew_at_whatever_revision_that_is() {
     changes.mark_unchanged();
     // A store that was set back: it has only the first, and stands below what was seen.
     let state = feed.graph.visible(Sight::Everything).get(Kind::Organization, "o").cloned().unwrap();
-    let value = encode(&state.envelope, &state.object());
+    let value = encode(&state.envelope(), &state.object());
     let commit = Commit { revision: Revision(1), at_ms: 1, key: state.key.clone(), value: Some(value) };
     feed.writer.storage = Arc::new(Still(State { revision: Revision(1), commits: vec![commit] }));
     feed.sender.unbounded_send(Err(ReadError::Compacted { asked: last, floor: Revision(1) })).unwrap();

@@ -190,6 +190,23 @@ fn follow(feed: &Feed, states: &BTreeMap<Revision, State>, sight: &Sight, start:
             assert!(start < visible.floor(), "the window has them");
             continue;
         };
+        for name in (0..5).flat_map(|i| ["i", "r", "p"].map(|letter| format!("{letter}{i}"))) {
+            let own: Vec<_> = events.iter().filter(|event| *event.key.name == *name).map(|e| e.revision).collect();
+            let told = |limit| {
+                let (events, reached) = visible.events_of(kind, &name, start, limit)?;
+                Some((events.iter().map(|event| event.revision).collect::<Vec<_>>(), reached))
+            };
+            let now = Revision(feed.revision);
+            // Below the floor it may not know that nothing was missed; then it must not say so.
+            assert!(told(usize::MAX).is_none_or(|told| told == (own.clone(), now)), "{kind} {name} from {start}");
+            assert!(told(usize::MAX).is_some() || start < visible.floor(), "the window has them");
+            for limit in 1..3 {
+                if let Some((few, reached)) = told(limit) {
+                    let whole = own.len() < limit || reached == now;
+                    assert!(if whole { few == own } else { few == own[..limit] && few.last() == Some(&reached) });
+                }
+            }
+        }
         let then = &states[&start];
         let seen = |state: &State| {
             let all = state.iter().filter(|((k, _), (_, _, spec))| *k == kind && sees(state, sight, kind, spec));
@@ -221,7 +238,8 @@ proptest! {
         steps in prop::collection::vec(step(), 1..50),
         window_secs in prop_oneof![Just(3_u64), Just(12), Just(3600)],
     ) {
-        let mut feed = Feed::new(Window { age: Duration::from_secs(window_secs), bytes: usize::MAX });
+        let window = Window { age: Duration::from_secs(window_secs), bytes: usize::MAX };
+        let mut feed = Feed::new(window);
         let packs = Packs::default();
         let mut states = BTreeMap::from([(Revision(0), State::new())]);
         for step in &steps {
@@ -235,5 +253,14 @@ proptest! {
                 follow(&feed, &states, sight, Revision(start));
             }
         }
+        // A process that starts now has the same, and goes on as this one would.
+        let mut feed = feed.filled(window);
+        for step in steps.iter().rev() {
+            compare(&feed, &packs, &states);
+            let mut state = states[&Revision(feed.revision)].clone();
+            apply(&mut feed, &mut state, step);
+            states.insert(Revision(feed.revision), state);
+        }
+        compare(&feed, &packs, &states);
     }
 }

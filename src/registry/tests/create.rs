@@ -99,7 +99,7 @@ async fn a_dry_run_checks_all_and_stores_nothing() {
     let hub = Hub::open().await;
     let before = hub.revision();
     let drafted = hub.dry_create(image("o/r:1", json!({}))).await.unwrap();
-    assert_eq!(drafted.record.image().map(|i| &*i.name), Some("o/r:1"));
+    assert_eq!(drafted.record.image().map(|i| i.name()), Some("o/r:1"));
     assert_eq!(hub.dry_create(image("o/r:", json!({}))).await.unwrap_err().code(), 422);
     assert_eq!(hub.revision(), before);
     hub.create(image("o/r:1", json!({}))).await;

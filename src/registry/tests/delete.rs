@@ -105,3 +105,23 @@ async fn nobody_but_administrators_deletes_or_learns_by_trying() {
         assert!(text.starts_with("repositories.imagehub.sealos.io \"X\" is forbidden"), "{text}");
     }
 }
+
+#[tokio::test]
+async fn a_collection_of_hundreds_is_deleted_whole_and_answered_in_order_and_stops_at_the_first_that_fails() {
+    let hub = Hub::open().await;
+    let names: Vec<String> = (0..150).map(|i| format!("p{i:03}")).collect();
+    for name in &names {
+        hub.create(pack(name, "base", &[])).await;
+    }
+    let delete = async |options: &DeleteOptions| {
+        hub.registry.delete_collection(&admin(), Kind::DataPack, &ListOptions::default(), options).await
+    };
+    let (_, record) = hub.registry.get(&admin(), Kind::DataPack, "p003", None).await.unwrap();
+    let one = DeleteOptions { uid: Some(record.uid().to_owned()), ..DeleteOptions::default() };
+    assert_eq!(delete(&one).await.unwrap_err().code(), 409, "p000 has another uid");
+    assert!(hub.names(&admin(), Kind::DataPack).await.len() >= 149, "none but the one that it names");
+    let (_, gone) = delete(&DeleteOptions::default()).await.unwrap();
+    let gone: Vec<_> = gone.iter().map(|record| record.name().to_owned()).collect();
+    assert!(gone.len() >= 149 && gone.is_sorted(), "{gone:?}");
+    assert_eq!(hub.names(&admin(), Kind::DataPack).await, [""; 0]);
+}

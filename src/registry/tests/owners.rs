@@ -122,3 +122,20 @@ async fn old_data_whose_name_has_no_repository_in_it_can_be_changed() {
     hub.put(Kind::Image, "odd", |image| image["spec"]["detail"]["docs"] = "new".into()).await;
     assert_eq!(hub.get(Kind::Image, "odd").await["spec"]["detail"]["docs"], "new");
 }
+
+#[tokio::test]
+async fn a_collector_that_takes_an_image_from_its_owner_has_no_owner_made_anew() {
+    let hub = Hub::open().await;
+    hub.create(image("o/r:1", json!({}))).await;
+    hub.delete(Kind::Repository, "o.r").await;
+    hub.merge(Kind::Image, "o.r.1", json!({ "metadata": { "ownerReferences": null } })).await.unwrap();
+    assert_eq!(hub.read(&admin(), Kind::Repository, "o.r").await.unwrap_err().code(), 404);
+    assert_eq!(hub.get(Kind::Image, "o.r.1").await["metadata"].get("ownerReferences"), None);
+    // Another one may have been quicker.
+    hub.merge(Kind::Image, "o.r.1", json!({ "metadata": { "ownerReferences": [] } })).await.unwrap();
+    assert_eq!(hub.read(&admin(), Kind::Repository, "o.r").await.unwrap_err().code(), 404);
+    // Whoever writes the image itself brings its repository.
+    hub.merge(Kind::Image, "o.r.1", json!({ "spec": { "detail": { "size": 5 } } })).await.unwrap();
+    let repository = hub.get(Kind::Repository, "o.r").await;
+    assert_eq!(owner(&hub.get(Kind::Image, "o.r.1").await).1, repository["metadata"]["uid"]);
+}

@@ -115,7 +115,7 @@ async fn a_dry_run_answers_with_what_would_be_and_changes_nothing() {
     let before = hub.revision();
     let dry = WriteOptions { dry_run: true, ..WriteOptions::default() };
     let drafted = hub.put_with(Kind::Image, "o.r.1", dry, |i| i["spec"]["detail"]["size"] = 5.into()).await.unwrap();
-    assert_eq!(drafted.record.image().unwrap().size, 5);
+    assert_eq!(drafted.record.image().unwrap().size(), 5);
     let status = json!({ "downloadCount": 5 });
     hub.put_status("o.r", status, dry).await.unwrap();
     assert_eq!(hub.revision(), before);
@@ -171,4 +171,18 @@ async fn the_server_may_add_to_an_object_that_is_as_large_as_allowed() {
     value["spec"]["detail"] = fill(fits);
     hub.create(value).await;
     assert!(matches!(hub.delete(Kind::Image, "o.r.2").await, Deleted::Terminating(..)));
+}
+
+#[test]
+fn a_json_patch_that_moves_the_elements_of_arrays_again_and_again_is_too_large() {
+    let insert = |count: usize| {
+        let operations: Vec<_> = (0..count).map(|_| json!({ "op": "add", "path": "/a/0", "value": 1 })).collect();
+        let patch = Patch::Json(serde_json::from_value(json!(operations)).unwrap());
+        let mut value = json!({ "a": [] });
+        patch.apply(Kind::Image, "a", &mut value).map(|()| value["a"].as_array().map_or(0, Vec::len))
+    };
+    assert_eq!(insert(4000).unwrap(), 4000);
+    let refused = insert(PATCH_OPERATIONS).unwrap_err();
+    assert_eq!(refused.code(), 413);
+    assert!(refused.to_string().contains("put elements in at the end"), "{refused}");
 }

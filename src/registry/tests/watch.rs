@@ -1,10 +1,11 @@
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::time::timeout;
 
 use super::super::testing::*;
 use super::super::*;
-use crate::api::LabelSelector;
+use crate::api::{FieldSelector, LabelSelector};
 
 #[tokio::test]
 async fn a_watch_from_a_lists_version_brings_each_change_once_and_in_order() {
@@ -173,4 +174,54 @@ async fn a_watch_that_is_over_ends_with_a_bookmark_unless_there_is_more_to_tell(
     assert!(over.next().await.is_none() && over.end().is_none());
     hub.create(pack("a", "base", &[])).await;
     assert!(told.end().is_none(), "a is not told yet");
+}
+
+/// A watch of one object.
+async fn of_one(hub: &Hub, caller: &Caller, kind: Kind, name: &str, bookmarks: bool) -> Watch {
+    let mut options = watch_options(WatchStart::Now);
+    options.fields = FieldSelector::parse(&format!("metadata.name={name}")).unwrap();
+    options.bookmarks = bookmarks;
+    hub.registry.watch(caller, kind, options).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_watch_of_one_object_brings_all_its_changes_and_sleeps_while_others_change() {
+    let hub = Hub::open().await;
+    let mut watch = of_one(&hub, &public(), Kind::DataPack, "a", false).await;
+    assert_eq!(drain(&mut watch), [""; 0]);
+    hub.create(pack("b", "base", &[])).await;
+    assert!(watch.next().now_or_never().is_none());
+    hub.create(pack("a", "base", &[])).await;
+    hub.put(Kind::DataPack, "a", |a| a["spec"]["expireTime"] = "3h".into()).await;
+    assert_eq!(drain(&mut watch), ["ADDED a", "MODIFIED a"]);
+    for _ in 0..2 {
+        hub.delete(Kind::DataPack, "a").await;
+        hub.put(Kind::DataPack, "b", |b| b["spec"]["expireTime"] = "3h".into()).await;
+        hub.create(pack("a", "base", &[])).await;
+    }
+    hub.delete(Kind::DataPack, "b").await;
+    assert_eq!(drain(&mut watch), ["DELETED a", "ADDED a", "DELETED a", "ADDED a"]);
+}
+
+#[tokio::test]
+async fn a_watch_of_one_object_ends_at_once_when_it_may_no_longer_be_seen() {
+    let hub = Hub::open().await;
+    hub.create(image("o/r:1", serde_json::json!({}))).await;
+    let mut watch = of_one(&hub, &public(), Kind::Image, "o.r.1", false).await;
+    assert_eq!(drain(&mut watch), [""; 0]);
+    hub.put(Kind::Repository, "o.r", |r| r["spec"]["isPrivate"] = true.into()).await;
+    let (_, items) = timeout(Duration::from_secs(5), watch.next()).await.expect("it is woken").unwrap();
+    assert!(matches!(&items[..], [WatchItem::Failed(error)] if error.code() == 410), "{items:?}");
+}
+
+#[tokio::test]
+async fn a_bookmark_of_a_watch_of_one_object_says_how_far_the_store_has_come_unless_there_is_more_to_tell() {
+    let hub = Hub::open().await;
+    let mut watch = of_one(&hub, &public(), Kind::DataPack, "a", true).await;
+    let mut more = of_one(&hub, &public(), Kind::DataPack, "b", true).await;
+    assert_eq!((drain(&mut watch).len(), drain(&mut more).len()), (0, 0));
+    hub.create(pack("b", "base", &[])).await;
+    let (_, items) = watch.end().unwrap();
+    assert!(matches!(&items[..], [WatchItem::Bookmark(at, false)] if *at == hub.revision()), "{items:?}");
+    assert!(more.end().is_none(), "b is not told yet");
 }

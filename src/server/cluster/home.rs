@@ -130,6 +130,8 @@ impl InCluster {
             }
         };
         config.connect_timeout = Some(CONNECT_TIME);
+        // What is tried again, and when, is said where it is known whether anything was done.
+        config.default_retry = false;
         info!(api = %config.cluster_url, "the host cluster");
         kube::Client::try_from(config).map_err(fatal)
     }

@@ -140,6 +140,11 @@ async fn replicas_share_their_cas_and_keep_the_api_service_current() {
     let said = first.look(|| {}).await.unwrap_err();
     assert!(said.contains("delete the Secret"), "{said}");
     first.authorities().unwrap();
+    // The task that a server has for all this: it tells at once whom to believe.
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let keeping = tokio::spawn(async move { first.keep_fresh(move |authorities| drop(tell.send(authorities))).await });
+    assert!(tokio::time::timeout(PATIENCE, told.recv()).await.unwrap().is_some());
+    keeping.abort();
     secrets.delete(SECRET, &DeleteParams::default()).await.unwrap();
 }
 

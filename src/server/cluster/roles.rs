@@ -117,14 +117,14 @@ fn wanted(name: &str, managers: &[Box<str>], namespaces: &Namespaces) -> (Cluste
         labels: Some(labels.clone()),
         ..ObjectMeta::default()
     };
-    let rule = PolicyRule {
+    let everything = PolicyRule {
         api_groups: Some(vec![GROUP.to_owned()]),
         resources: Some(vec![Kind::Organization.plural().to_owned()]),
         resource_names: Some(vec![name.to_owned()]),
         verbs: vec!["*".to_owned()],
         ..PolicyRule::default()
     };
-    let role = ClusterRole { metadata: metadata(ROLE), rules: Some(vec![rule]), aggregation_rule: None };
+    let role = ClusterRole { metadata: metadata(ROLE), rules: Some(vec![everything]), aggregation_rule: None };
     let subjects = managers.iter().filter_map(|manager| subject(manager, namespaces)).collect();
     let binding = ClusterRoleBinding {
         metadata: metadata(BINDING),
@@ -388,9 +388,9 @@ mod tests {
         let role = serde_json::to_value(role).unwrap();
         assert_eq!(role["metadata"]["name"], "OrgManagerClusterRole-labring");
         assert_eq!(role["metadata"]["labels"][MANAGED_BY.0], MANAGED_BY.1);
-        let rule = json!([{ "apiGroups": ["imagehub.sealos.io"], "resources": ["organizations"],
+        let everything = json!([{ "apiGroups": ["imagehub.sealos.io"], "resources": ["organizations"],
             "resourceNames": ["labring"], "verbs": ["*"] }]);
-        assert_eq!(role["rules"], rule);
+        assert_eq!(role["rules"], everything);
         let binding = serde_json::to_value(binding).unwrap();
         assert_eq!(binding["metadata"]["name"], "OrgManagerClusterRoleBinding-labring");
         assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);

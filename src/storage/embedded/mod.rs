@@ -32,14 +32,16 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase, StorageBackend};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 pub use check::{LISTED_DAMAGE, Report, check};
@@ -68,6 +70,9 @@ pub const HISTORY: Duration = Duration::from_mins(5);
 /// Commits of history that are kept at most, however recent: a burst, or a clock that stands, fills
 /// neither the disk nor the memory.
 pub const HISTORY_COMMITS: u64 = 1_000_000;
+
+/// Parts of a state that are read before they are asked for.
+const PARTS_AHEAD: usize = 2;
 
 const CLOSED: &str = "it was closed";
 
@@ -203,6 +208,13 @@ impl Embedded {
         self.epoch
     }
 
+    /// How many durable transactions were made since the store was opened: writes that wait at the same time share
+    /// one.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.shared.commits.load(Ordering::Relaxed)
+    }
+
     /// Compacts all that is due by now, and answers with the floor. It happens by itself, too.
     ///
     /// # Errors
@@ -270,12 +282,37 @@ impl Storage for Embedded {
     }
 
     fn state(&self) -> BoxFuture<'_, Result<State, ReadError>> {
-        let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            tokio::task::spawn_blocking(move || shared.state())
-                .await
-                .map_err(|error| ReadError::Stopped(error.to_string()))?
+            let mut parts = self.state_in_parts();
+            let mut state = State { revision: Revision::default(), commits: Vec::new() };
+            while let Some(part) = parts.next().await {
+                let part = part?;
+                state.revision = part.revision;
+                state.commits.extend(part.commits);
+            }
+            state.commits.sort_unstable_by_key(|commit| commit.revision);
+            Ok(state)
         })
+    }
+
+    fn state_in_parts(&self) -> BoxStream<'_, Result<State, ReadError>> {
+        let shared = Arc::clone(&self.shared);
+        let (sender, receiver) = mpsc::channel(PARTS_AHEAD);
+        let reading = tokio::task::spawn_blocking(move || {
+            let done = shared.state(|part| sender.blocking_send(Ok(part)).is_ok());
+            if let Err(error) = done {
+                // Where nobody waits for it any more, nobody need know.
+                let _ = sender.blocking_send(Err(error));
+            }
+        });
+        let parts = futures::stream::unfold((receiver, Some(reading)), async |(mut receiver, mut reading)| {
+            if let Some(part) = receiver.recv().await {
+                return Some((part, (receiver, reading)));
+            }
+            let ended = reading.take()?.await.err()?;
+            Some((Err(ReadError::Stopped(ended.to_string())), (receiver, None)))
+        });
+        parts.boxed()
     }
 
     fn watch(&self, after: Revision) -> BoxStream<'static, Result<Vec<Commit>, ReadError>> {

@@ -2,17 +2,20 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{Builder, Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use rustix::fs::{FlockOperation, flock};
 use tracing::warn;
 
 use super::error::OpenError;
 use super::history::History;
-use super::published::{KeyIds, Published};
+use super::published::{KeyId, KeyIds, Published};
 use super::shared::guarded;
 use super::tables::{self, FORMAT, LOG, Meta, MetaError, Point, is_copy, read_meta, write_new};
 use super::{CACHE_BYTES, FILE, FreeSpace, Options, row};
@@ -22,6 +25,10 @@ use super::{CACHE_BYTES, FILE, FreeSpace, Options, row};
 pub(super) const NEW_FILE: &str = "catalog.redb.new";
 /// Mode of a directory that is made: the keys of the server will lie in it.
 pub(super) const DIR_MODE: u32 = 0o700;
+/// Rows from which on a log is read on all cores.
+const PARALLEL_ROWS: u64 = 16 * 1024;
+/// Parts of a log that each of the threads reads, about: what is read of one is in memory until its turn comes.
+const PARTS_A_THREAD: usize = 16;
 /// Mode of the data file.
 const FILE_MODE: u32 = 0o600;
 
@@ -174,6 +181,13 @@ pub(super) fn meta_error(path: &Path, error: MetaError) -> OpenError {
     }
 }
 
+/// What opening needs of a row.
+struct Seen {
+    at: Point,
+    id: KeyId,
+    tombstone: bool,
+}
+
 fn scan(db: &Database, options: &Options, now_ms: i64) -> Result<Loaded, MetaError> {
     let txn = db.begin_read()?;
     let meta = read_meta(&txn)?;
@@ -185,20 +199,18 @@ fn scan(db: &Database, options: &Options, now_ms: i64) -> Result<Loaded, MetaErr
     let mut history = History::new(options.history, options.history_commits, meta.floor);
     let mut rows = 0;
     let mut last = Point::default();
-    for entry in log.iter()? {
-        let (revision, bytes) = entry?;
-        let revision = revision.value();
-        let row = row::decode(revision, bytes.value()).map_err(MetaError::Damaged)?;
-        check_order(&meta, last, Point { revision, at_ms: row.at_ms }).map_err(MetaError::Damaged)?;
-        last = Point { revision, at_ms: row.at_ms };
+    read_all(db, &log, &ids, |seen| {
+        check_order(&meta, last, seen.at)?;
+        last = seen.at;
         rows += 1;
-        let id = ids.of(row.kind, row.name);
-        let before = match row.value {
-            Some(_) => published.keys.insert(id, revision),
-            None => published.keys.remove(&id),
+        let before = if seen.tombstone {
+            published.keys.remove(&seen.id)
+        } else {
+            published.keys.insert(seen.id, seen.at.revision)
         };
-        history.add(last, before, row.value.is_none());
-    }
+        history.add(seen.at, before, seen.tombstone);
+        Ok(())
+    })?;
     let whole = last.revision == meta.highest.revision || meta.highest.revision == meta.floor.revision;
     if !whole || rows != log.len()? {
         return Err(MetaError::Damaged(format!(
@@ -208,6 +220,64 @@ fn scan(db: &Database, options: &Options, now_ms: i64) -> Result<Loaded, MetaErr
     }
     history.resume(now_ms);
     Ok(Loaded { meta, ids, published, history })
+}
+
+/// Calls `each` for every row in order. A large log is read and verified on all cores, in ranges of revisions.
+fn read_all(
+    db: &Database,
+    log: &ReadOnlyTable<u64, &'static [u8]>,
+    ids: &KeyIds,
+    mut each: impl FnMut(Seen) -> Result<(), String>,
+) -> Result<(), MetaError> {
+    let (Some(first), Some(last)) = (log.first()?, log.last()?) else { return Ok(()) };
+    let (first, last) = (first.0.value(), last.0.value());
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let parts = if log.len()? < PARALLEL_ROWS { 1 } else { threads * PARTS_A_THREAD };
+    let width = (last - first) / parts as u64 + 1;
+    let part = |number: usize| {
+        let start = first.saturating_add(width.saturating_mul(number as u64));
+        start..=start.saturating_add(width - 1).min(last)
+    };
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..threads.min(parts))
+            .map(|reader| {
+                let (sender, receiver) = sync_channel(1);
+                scope.spawn(move || {
+                    for number in (reader..parts).step_by(threads) {
+                        let read = guarded(|| read_part(db, part(number), ids));
+                        let read = read.unwrap_or_else(|panic| Err(MetaError::Damaged(panic)));
+                        if sender.send(read).is_err() {
+                            return;
+                        }
+                    }
+                });
+                receiver
+            })
+            .collect();
+        for number in 0..parts {
+            let read = readers[number % threads].recv().expect("each part is read, or says why it can't be");
+            for seen in read? {
+                each(seen).map_err(MetaError::Damaged)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn read_part(db: &Database, part: RangeInclusive<u64>, ids: &KeyIds) -> Result<Vec<Seen>, MetaError> {
+    let mut seen = Vec::new();
+    if part.is_empty() {
+        return Ok(seen);
+    }
+    let log = db.begin_read()?.open_table(LOG)?;
+    for entry in log.range(part)? {
+        let (revision, bytes) = entry?;
+        let revision = revision.value();
+        let row = row::decode(revision, bytes.value()).map_err(MetaError::Damaged)?;
+        let at = Point { revision, at_ms: row.at_ms };
+        seen.push(Seen { at, id: ids.of(row.kind, row.name), tombstone: row.value.is_none() });
+    }
+    Ok(seen)
 }
 
 /// Rows come in order, and above the floor none is missing.

@@ -37,12 +37,12 @@ pub(super) struct Row<'a> {
 impl Row<'_> {
     /// The commit that the row at `revision` records.
     pub(super) fn to_commit(&self, revision: u64) -> Commit {
-        Commit {
-            revision: Revision(revision),
-            at_ms: self.at_ms,
-            key: Key::new(self.kind, self.name),
-            value: self.value.map(bytes::Bytes::copy_from_slice),
-        }
+        Commit { value: self.value.map(bytes::Bytes::copy_from_slice), ..self.without_value(revision) }
+    }
+
+    /// The same without what was written.
+    pub(super) fn without_value(&self, revision: u64) -> Commit {
+        Commit { revision: Revision(revision), at_ms: self.at_ms, key: Key::new(self.kind, self.name), value: None }
     }
 }
 

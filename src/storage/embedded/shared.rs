@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
+use bytes::Bytes;
 use parking_lot::RwLock;
 use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 use tokio::sync::watch;
@@ -17,6 +19,8 @@ use crate::storage::{Commit, Key, ReadError, Revision, State};
 
 /// Bytes of records read from the log at a time for a watcher; a single record may have more.
 const LOG_READ_BYTES: usize = 1 << 20;
+/// Bytes of records in a part of a state; the last one comes on top.
+const STATE_READ_BYTES: usize = 1 << 20;
 /// Times that a read looks again when compaction took the record that it had looked up.
 const GET_TRIES: usize = 16;
 
@@ -43,13 +47,23 @@ pub(super) struct Shared {
     pub published: RwLock<Published>,
     pub queue: Queue,
     pub signal: watch::Sender<Signal>,
+    /// How many durable transactions the committer has made since the store was opened.
+    pub commits: AtomicU64,
 }
 
 impl Shared {
     pub(super) fn new(path: PathBuf, db: Database, ids: KeyIds, published: Published) -> Self {
         let signal = watch::Sender::new(Signal { highest: published.highest.revision, ended: None });
         let published = RwLock::new(published);
-        Self { path, db: RwLock::new(Some(db)), ids, published, queue: Queue::default(), signal }
+        Self {
+            path,
+            db: RwLock::new(Some(db)),
+            ids,
+            published,
+            queue: Queue::default(),
+            signal,
+            commits: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
@@ -117,24 +131,31 @@ impl Shared {
         Err(ReadError::Damaged(format!("the row of {} {} is missing", key.kind, key.name)))
     }
 
-    /// The state at the floor, in one transaction.
-    pub(super) fn state(&self) -> Result<State, ReadError> {
+    /// The state at the floor, in one transaction, the newest rows first, in parts: as long as `take` wants more.
+    pub(super) fn state(&self, mut take: impl FnMut(State) -> bool) -> Result<(), ReadError> {
         self.check_running()?;
         self.read(|txn| {
             let floor = floor(txn)?;
             let log = txn.open_table(LOG)?;
+            let mut part = Part::new(floor.revision);
+            // Keys that were written after the floor. From the newest on: the first row of a key is the one that counts.
             let mut seen = KeySet::default();
-            let mut commits = Vec::new();
-            // From the newest on: the first row of a key is the one that counts.
             for entry in log.range(..=floor.revision)?.rev() {
                 let (revision, bytes) = entry?;
-                let row = row::decode(revision.value(), bytes.value()).map_err(ReadError::Damaged)?;
-                if seen.insert(self.ids.of(row.kind, row.name)) && row.value.is_some() {
-                    commits.push(row.to_commit(revision.value()));
+                let revision = revision.value();
+                let row = row::decode(revision, bytes.value()).map_err(ReadError::Damaged)?;
+                let id = self.ids.of(row.kind, row.name);
+                let newest = self.published.read().keys.get(&id).copied();
+                let counts = match newest {
+                    Some(newest) if newest <= floor.revision => newest == revision,
+                    _ => seen.insert(id) && row.value.is_some(),
+                };
+                if counts && part.add(revision, &row) && !take(part.take()) {
+                    return Ok(());
                 }
             }
-            commits.reverse();
-            Ok(State { revision: Revision(floor.revision), commits })
+            take(part.take());
+            Ok(())
         })
     }
 
@@ -175,6 +196,44 @@ impl Shared {
         })
         .unwrap_or_else(|panic| Err(ReadError::Damaged(panic).into()))
         .map_err(|failed| failed.0)
+    }
+}
+
+/// A part of a state: its records are in one allocation, which goes when they have all been taken over.
+struct Part {
+    floor: u64,
+    rows: Vec<(Commit, usize)>,
+    bytes: Vec<u8>,
+}
+
+impl Part {
+    fn new(floor: u64) -> Self {
+        Self { floor, rows: Vec::new(), bytes: Vec::new() }
+    }
+
+    /// Adds a record; whether the part is full.
+    fn add(&mut self, revision: u64, row: &row::Row<'_>) -> bool {
+        self.bytes.extend_from_slice(row.value.unwrap_or_default());
+        self.rows.push((row.without_value(revision), self.bytes.len()));
+        self.bytes.len() >= STATE_READ_BYTES
+    }
+
+    /// What was added, and begins anew.
+    fn take(&mut self) -> State {
+        let fresh = Self {
+            floor: self.floor,
+            rows: Vec::with_capacity(self.rows.len()),
+            bytes: Vec::with_capacity(self.bytes.capacity()),
+        };
+        let Self { floor, rows, bytes } = std::mem::replace(self, fresh);
+        let bytes = Bytes::from(bytes);
+        let mut start = 0;
+        let commits = rows.into_iter().map(|(commit, end)| {
+            let value = Some(bytes.slice(start..end));
+            start = end;
+            Commit { value, ..commit }
+        });
+        State { revision: Revision(floor), commits: commits.collect() }
     }
 }
 

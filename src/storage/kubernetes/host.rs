@@ -79,15 +79,13 @@ impl Failure {
     /// What has come of a write to the object `name` that failed so.
     pub(super) fn fate(&self, name: &str) -> Fate {
         match self {
-            Self::NotSent(_) => Fate::Later(None),
-            Self::Lost(_) | Self::TooLarge => Fate::Unknown,
             Self::Answer { code: 409, .. } => Fate::Unexpected,
             Self::Answer { code: 404, .. } if self.is_absence_of(name) => Fate::Unexpected,
-            // The kind isn't served: not installed yet, or the host is starting.
-            Self::Answer { code: 404, .. } => Fate::Later(None),
+            // Of the second: the kind isn't served, not installed yet, or the host is starting.
+            Self::NotSent(_) | Self::Answer { code: 404, .. } => Fate::Later(None),
             Self::Answer { code: 429, retry_after, .. } => Fate::Later(*retry_after),
             Self::Answer { code: 400..=499, .. } => Fate::Refused,
-            Self::Answer { .. } => Fate::Unknown,
+            Self::Lost(_) | Self::TooLarge | Self::Answer { .. } => Fate::Unknown,
         }
     }
 

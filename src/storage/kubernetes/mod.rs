@@ -261,6 +261,10 @@ impl Storage for Kubernetes {
         true
     }
 
+    fn damaged_records(&self) -> usize {
+        Self::damaged_records(self)
+    }
+
     fn stopped(&self) -> BoxFuture<'static, String> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {

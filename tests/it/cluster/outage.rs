@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use imagehub::api::{Kind, Object, Spec};
 use imagehub::clock::SystemClock;
-use imagehub::graph::{Graph, Sight, Window};
+use imagehub::graph::{Envelope, Graph, Sight, Window, encode};
 use imagehub::storage::kubernetes::Kubernetes;
 use imagehub::storage::{Commit, CommitError, Expect, ReadError, Storage as _};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::damage::eventually;
@@ -73,9 +75,9 @@ async fn an_answer_that_is_lost_is_found_out_and_nothing_is_done_twice() {
         };
         tokio::time::sleep(delay.mul_f64(random.random_range(0.5..2.5))).await;
         if round % 4 == 3 {
-            proxy.silence()
+            proxy.silence();
         } else {
-            proxy.cut()
+            proxy.cut();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
         proxy.open();
@@ -123,10 +125,14 @@ async fn a_host_that_has_forgotten_or_was_set_back_ends_watches_and_all_is_read_
     stop(&cluster);
     copy(&cluster.etcd_dir(), kept.path());
     start(&cluster).await;
+    // The graph reads along.
+    let spec = Spec::from_value(Kind::Image, serde_json::json!({ "name": "a/b:c" })).unwrap();
+    let metadata = ObjectMeta { name: Some("b".to_owned()), ..ObjectMeta::default() };
+    let image = encode(&Envelope::default(), &Object { metadata, spec });
     let mut last =
-        within("a write after the outage", storage.commit(write("b", Expect::Absent, Some(b"0")))).await.unwrap();
+        within("a write after the outage", storage.commit(write("b", Expect::Absent, Some(&image)))).await.unwrap();
     for _ in 0..150 {
-        last = storage.commit(write("b", Expect::At(last.revision), Some(b"0"))).await.unwrap();
+        last = storage.commit(write("b", Expect::At(last.revision), Some(&image))).await.unwrap();
     }
     let mut watch = storage.watch(last.revision);
     let before = generation();
@@ -140,7 +146,7 @@ async fn a_host_that_has_forgotten_or_was_set_back_ends_watches_and_all_is_read_
     eventually("the graph is where the host is", || graph.revision() < last.revision).await;
     assert!(graph.visible(Sight::Everything).get(imagehub::api::Kind::Image, "b").is_none());
     // It goes on from there.
-    let made = within("a write", storage.commit(write("b", Expect::Absent, Some(b"1")))).await.unwrap();
+    let made = within("a write", storage.commit(write("b", Expect::Absent, Some(&image)))).await.unwrap();
     assert_eq!(storage.get(made.key.clone()).await.unwrap(), Some(made));
     assert!(!writer.is_finished());
 }

@@ -3,10 +3,13 @@
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 
+/// How often it is looked whether it has ended.
+const POLL: Duration = Duration::from_millis(20);
 /// How much of a log is shown when something fails.
 const SHOWN_LOG: usize = 8 * 1024;
 
@@ -55,9 +58,35 @@ impl Part {
         }
     }
 
+    /// Tells it to end, with SIGTERM.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits until it has ended by itself; whether it was with success.
+    pub async fn ended(&self) -> bool {
+        loop {
+            let ended = self.child.lock().as_mut().and_then(|child| child.try_wait().ok().flatten());
+            if let Some(status) = ended {
+                self.child.lock().take();
+                return status.success();
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// Stops it with SIGSTOP: it is there and does nothing.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
+        let pid = self.child.lock().as_ref().map(Child::id).expect("it is running");
+        let stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = task.and_then(|task| std::fs::read_to_string(task.path().join("stat"))).unwrap_or_default();
+            stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('T'))
+        };
+        // The signal is on its way to other processors' threads for a moment yet.
+        while !std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|mut tasks| tasks.all(stopped)) {
+            std::thread::yield_now();
+        }
     }
 
     /// Wakes it with SIGCONT.

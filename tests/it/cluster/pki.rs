@@ -14,7 +14,8 @@ pub struct Pki {
 
 impl Pki {
     /// Makes what the control plane needs: `ca`, `front-proxy-ca`, `apiserver`, `admin`, `kube-controller-manager`,
-    /// `front-proxy-client` (a `.crt` and a `.key` each) and `sa.key`, which signs service accounts' tokens.
+    /// `front-proxy-client` (a `.crt` and a `.key` each) `sa.key`, which signs service accounts'
+    /// tokens, and `sa.pub`, by which they are checked.
     pub fn new(dir: &Path) -> Self {
         std::fs::create_dir_all(dir).expect("a folder can be made");
         let (ca, front_proxy) = (authority(dir, "ca"), authority(dir, "front-proxy-ca"));
@@ -24,7 +25,9 @@ impl Pki {
         pki.issue("admin", "admin", &["system:masters"], &[], &[]);
         pki.issue("kube-controller-manager", "system:kube-controller-manager", &[], &[], &[]);
         pki.write("front-proxy-client", &pki.front_proxy, params("front-proxy-client", &[], &[], &[]));
-        write(&pki.dir, "sa.key", &KeyPair::generate().expect("a key can be made").serialize_pem());
+        let tokens = KeyPair::generate().expect("a key can be made");
+        write(&pki.dir, "sa.key", &tokens.serialize_pem());
+        write(&pki.dir, "sa.pub", &tokens.public_key_pem());
         pki
     }
 

@@ -20,7 +20,7 @@ use crate::harness::{DEADLINE, Kubectl, path_from};
 /// How often it is asked whether a part is ready.
 const POLL: Duration = Duration::from_millis(100);
 /// How long the control plane may take to be ready: seconds, on a machine that has time for it.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 
 /// What a control plane is started with.
 #[derive(Debug, Clone, Copy)]
@@ -129,7 +129,7 @@ impl Cluster {
             flag("authorization-mode", "RBAC"),
             flag("service-cluster-ip-range", "10.96.0.0/16"),
             flag("service-account-issuer", "https://kubernetes.default.svc"),
-            flag("service-account-key-file", path("sa.key")),
+            flag("service-account-key-file", path("sa.pub")),
             flag("service-account-signing-key-file", path("sa.key")),
             flag("requestheader-client-ca-file", path("front-proxy-ca.crt")),
             flag("requestheader-allowed-names", "front-proxy-client"),
@@ -183,9 +183,8 @@ impl Cluster {
                 tokio::time::sleep(POLL).await;
             }
         };
-        if tokio::time::timeout(START, asked).await.is_err() {
-            panic!("kube-apiserver is not ready after {START:?}; its log's end:\n{}", self.api.log());
-        }
+        let ready = tokio::time::timeout(START, asked).await.is_ok();
+        assert!(ready, "kube-apiserver is not ready after {START:?}; its log's end:\n{}", self.api.log());
     }
 
     /// The administrator's kubeconfig.
@@ -322,7 +321,7 @@ fn http(port: u16) -> String {
 }
 
 /// Ports below those that the system gives to outgoing connections: nobody takes one while its part is down.
-fn free_ports<const N: usize>() -> [u16; N] {
+pub fn free_ports<const N: usize>() -> [u16; N] {
     let mut taken = Vec::new();
     std::array::from_fn(|_| {
         loop {

@@ -45,6 +45,12 @@ impl<const N: usize> Arguments for [&str; N] {
     }
 }
 
+impl Arguments for &[&str] {
+    fn words(&self) -> Vec<String> {
+        self.iter().map(|&w| w.to_owned()).collect()
+    }
+}
+
 /// What a finished kubectl said.
 pub struct Output {
     command: String,

@@ -99,7 +99,7 @@ impl ReplicaCertificates {
     /// Those of this replica. Waits, for as long as it takes, until the cluster has told or taken the CAs.
     ///
     /// # Errors
-    /// A mounted certificate can't be used, which no waiting makes better.
+    /// A mounted certificate, or what was made, can't be used, which no waiting makes better.
     pub async fn open(client: kube::Client, settings: Settings, clock: SharedClock) -> Result<Arc<Self>, String> {
         let mounted = match &settings.mounted {
             Some(mounted) => Some(mounted.read().await?),
@@ -202,8 +202,8 @@ impl ReplicaCertificates {
     pub(super) async fn look(&self, changed: impl FnOnce()) -> Result<(), String> {
         let now = self.clock.now();
         let lifetimes = &self.settings.lifetimes;
-        let shelf = Shelf { secrets: &self.secrets, api_services: self.api_services.as_ref(), lifetimes };
-        let looked = shelf.look(now).await;
+        let kept = Shelf { secrets: &self.secrets, api_services: self.api_services.as_ref(), lifetimes };
+        let looked = kept.look(now).await;
         let (ring, failed) = match looked {
             Ok(looked) => looked,
             // What is to be made anew by what is known is made anew also while the cluster doesn't answer.

@@ -158,6 +158,29 @@ async fn a_certificate_has_all_names_and_is_nobody_elses() {
 }
 
 #[tokio::test]
+async fn a_replica_is_believed_as_a_client_by_the_shared_cas_and_by_no_others() {
+    // By today's date: the verifier has the system's clock.
+    let clock: SharedClock = ManualClock::at(Timestamp::now());
+    let made = || {
+        let mut ring = Ring::default();
+        ring.apply(ring::Step::Add, clock.now(), 0, &SHORT).unwrap();
+        ring
+    };
+    let (shared, other) = (made(), made());
+    let server = Replica::new(&shared, clock.now());
+    let mut roots = RootCertStore::empty();
+    roots.add(shared.signer().unwrap().der().unwrap()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+    let tls = ServerConfig::builder().with_client_cert_verifier(verifier).with_cert_resolver(server.serving);
+    let tls = Arc::new(tls);
+    let ours = Replica::new(&shared, clock.now()).leaf.forwarding(&shared, &clock).unwrap();
+    speak(Arc::clone(&tls), ours, REPLICA).await.unwrap();
+    // It believes the server, and is not believed.
+    let theirs = Replica::new(&other, clock.now()).leaf.forwarding(&shared, &clock).unwrap();
+    speak(tls, theirs, REPLICA).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn mounted_files_are_read_again_when_the_link_to_them_moves() {
     use base64::Engine as _;
     let clock = ManualClock::at(Timestamp::from_second(START).unwrap());

@@ -119,7 +119,7 @@ impl Service {
                 let made = Arc::clone(&self.flood);
                 let pieces = futures::stream::repeat_with(move || {
                     made.fetch_add(1, Ordering::SeqCst);
-                    Ok::<_, Infallible>(Bytes::from_static(&[b'\n'; PIECE]))
+                    Ok::<_, Infallible>(Bytes::from(vec![b'\n'; PIECE]))
                 });
                 Response::new(Body::from_stream(pieces.take(FLOOD)))
             }

@@ -186,7 +186,7 @@ async fn run_out(mut view: watch::Receiver<View>) {
                 Some(term) if term.holds() => term.run_out().await,
                 Some(term) => {
                     term.end();
-                    pending().await
+                    pending::<()>().await;
                 }
                 None => pending().await,
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Collected, Full};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -81,7 +81,7 @@ impl Host {
             let host = Arc::clone(&host);
             async move {
                 let (parts, body) = request.into_parts();
-                let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
                 let (code, answer) = host.answer(&parts.method, &body);
                 let answer = Full::new(Bytes::from(answer.to_string()));
                 Ok::<_, Infallible>(Response::builder().status(code).body(answer).unwrap())
