@@ -125,10 +125,15 @@ pub fn thread_seconds() -> f64 {
     schedstat("/proc/thread-self/schedstat").unwrap_or(0.0)
 }
 
-/// The CPU time of a process, user and system, in seconds: the sum over its threads, to the nanosecond.
+/// The CPU time of a process, user and system, in seconds, that of threads which have ended included; to a tick, which
+/// is a hundredth of a second.
 pub fn process_seconds(pid: u32) -> f64 {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    tasks.filter_map(|task| schedstat(&task.path().join("schedstat").to_string_lossy())).sum()
+    const TICKS: f64 = 100.0;
+    // After the name, which may have any character, in parentheses; see proc_pid_stat(5).
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(f64::NAN);
+    (ticks(11) + ticks(12)) / TICKS
 }
 
 fn schedstat(path: &str) -> Option<f64> {

@@ -346,9 +346,9 @@ fn touched(all: &Visible, event: &Event, queue: &mut Queue, doubles: &mut Double
         }
         queue.refresh(new);
         queue.refresh(all.organization(repository.organization()));
-        queue.packs.extend(all.packs_of_repository(repository.name).cloned());
+        queue.packs.extend(all.packs_of_repository(repository.name()).cloned());
         if made {
-            for image in all.tags(repository.name) {
+            for image in all.tags(repository.name()) {
                 queue.refresh(Some(image));
             }
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Content;
 use crate::api::{DEFAULT_CREAT_TIME, Grain, code};
-use crate::graph::{Digest, Field, PackHead, Record, Visible, repository_of};
+use crate::graph::{Digest, Field, NamedImage, PackHead, Record, Visible};
 
 /// How large `status.datas` may become, in bytes. Beyond it the pack has an error instead.
 pub const CONTENT_LIMIT: usize = 32 * 1024 * 1024;
@@ -18,45 +18,20 @@ const ENTRY_ROOM: usize = 192;
 /// The length of a digest as text.
 const DIGEST_DIGITS: usize = 32;
 
-/// One that is named, looked up.
-struct Found<'a> {
-    name: &'a str,
-    record: Option<&'a Record>,
-    downloads: i64,
-}
-
 /// What a pack's content is, as `visible` shows it.
 pub(super) fn compute(visible: &Visible, pack: &PackHead) -> Content {
     // Nearly all of the time goes into waiting for memory, so it is asked for in rounds: within one nothing depends
     // on the one before, and the processor waits for many at once.
     let mut hidden = BTreeSet::new();
-    let mut all: Vec<Found> = pack
-        .names
-        .iter()
-        .map(|name| Found { name, record: visible.image(name).map(|record| &**record), downloads: 0 })
-        .collect();
+    let all = visible.images(&pack.names);
     let mut size = 0;
-    for Found { name, record, .. } in &all {
+    for NamedImage { name, record, .. } in &all {
         // Absent and hidden look alike.
         match record {
             Some(record) => size += size_of_entry(record, pack.grain),
             None => hidden.extend(visible.private_organization(name)),
         }
         size += name.len() * 3 + ENTRY_ROOM;
-    }
-    if pack.grain != Grain::Base {
-        let mut last = ("", 0);
-        for found in &mut all {
-            let repository = repository_of(found.name);
-            // Names are in order: those of one repository come together.
-            if last.0 != repository {
-                last = (
-                    repository,
-                    visible.repository(repository).map_or(0, |r| r.repository().map_or(0, |head| head.downloads)),
-                );
-            }
-            found.downloads = last.1;
-        }
     }
     let mut out = Vec::with_capacity(size.min(CONTENT_LIMIT));
     out.extend_from_slice(format!(r#""codes":{},"contentDigest":""#, code::OK).as_bytes());
@@ -113,7 +88,7 @@ fn too_large(visible: &Visible, pack: &PackHead, reached: usize) -> Content {
     Content { members: Bytes::from(members), digest, code: code::ERROR, hidden }
 }
 
-fn write_entry(out: &mut Vec<u8>, visible: &Visible, found: &Found<'_>, record: &Record, grain: Grain) {
+fn write_entry(out: &mut Vec<u8>, visible: &Visible, found: &NamedImage<'_>, record: &Record, grain: Grain) {
     out.extend_from_slice(br#"{"name":"#);
     write_string(out, found.name);
     write_field(out, "type", record, Field::Type);
@@ -122,18 +97,19 @@ fn write_entry(out: &mut Vec<u8>, visible: &Visible, found: &Found<'_>, record: 
         return;
     }
     out.extend_from_slice(br#","repoName":"#);
-    write_string(out, repository_of(found.name));
+    write_string(out, found.repository);
     write_field(out, "icon", record, Field::Icon);
     write_field(out, "keywords", record, Field::Keywords);
     let size = record.image().map_or(0, |image| image.size());
-    write!(out, r#","rating":0,"downloadCount":{},"size":{size}"#, found.downloads).expect("a Vec takes all");
+    let downloads = found.of.and_then(|of| of.repository()).map_or(0, |of| of.downloads);
+    write!(out, r#","rating":0,"downloadCount":{downloads},"size":{size}"#).expect("a Vec takes all");
     write_field(out, "description", record, Field::Description);
     if grain == Grain::Detail {
         write_field(out, "docs", record, Field::Docs);
         write_field(out, "ID", record, Field::Id);
         write_field(out, "arch", record, Field::Arch);
         out.extend_from_slice(br#","tags":"#);
-        write_tags(out, visible, repository_of(found.name));
+        write_tags(out, visible, found.repository);
     }
     out.push(b'}');
 }

@@ -40,7 +40,7 @@ pub use set::Set;
 pub use sight::Sight;
 use snapshot::Snapshot;
 pub use snapshot::repository_of;
-pub use visible::{Query, Visible, selects};
+pub use visible::{NamedImage, Query, Visible, selects};
 
 /// How much history is kept in memory, for watches to resume and lists to go on.
 #[derive(Debug, Clone, Copy)]

@@ -18,6 +18,11 @@ const FILL: usize = 8;
 pub(super) trait Named: Clone {
     /// The name.
     fn name(&self) -> &str;
+
+    /// The name's bytes, where to get at them is less work than to get the name.
+    fn name_bytes(&self) -> &[u8] {
+        self.name().as_bytes()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -88,7 +93,7 @@ impl<V: Named> Names<V> {
         }
         let bucket = place(hash, self.buckets.len());
         let entries = self.buckets.get(bucket)?.as_ref()?;
-        let at = entries.iter().position(|entry| entry.hash == hash && entry.value.name() == name)?;
+        let at = entries.iter().position(|entry| entry.hash == hash && entry.value.name_bytes() == name.as_bytes())?;
         Some((bucket, at))
     }
 
@@ -101,6 +106,32 @@ impl<V: Named> Names<V> {
     pub(super) fn get(&self, name: &str) -> Option<&V> {
         let (bucket, at) = self.find(name, self.hash(name))?;
         Some(&self.buckets.get(bucket)?.as_ref()?.get(at)?.value)
+    }
+
+    /// What each of `names` leads to. A look-up is a chain of reads that each wait for memory; here all chains take
+    /// their steps together, so that the processor waits for many at once.
+    pub(super) fn get_each(&self, names: &[&str]) -> Vec<Option<&V>> {
+        if self.is_empty() {
+            return vec![None; names.len()];
+        }
+        let hashes: Vec<u64> = names.iter().map(|name| self.hash(name)).collect();
+        let bucket = |hash: &u64| self.buckets.get(place(*hash, self.buckets.len())).and_then(Option::as_deref);
+        let buckets: Vec<&[Entry<V>]> = hashes.iter().map(|hash| bucket(hash).unwrap_or_default()).collect();
+        let candidates = buckets.iter().zip(&hashes).map(|(entries, hash)| {
+            // Without a way out in between: where it would be can't be foreseen, and a wrong guess ends the overlap.
+            let at = |found, (at, entry): (usize, &Entry<V>)| if entry.hash == *hash { at } else { found };
+            entries.get(entries.iter().enumerate().fold(usize::MAX, at))
+        });
+        let candidates: Vec<Option<&Entry<V>>> = candidates.collect();
+        let found: Vec<&[u8]> =
+            candidates.iter().map(|entry| entry.map_or(&[][..], |e| e.value.name_bytes())).collect();
+        let each = names.iter().zip(candidates).zip(found);
+        each.map(|((name, entry), found)| {
+            let entry = entry?;
+            // Two names may have one hash; then the other is looked for in the common way.
+            if found == name.as_bytes() { Some(&entry.value) } else { self.get(name) }
+        })
+        .collect()
     }
 
     /// What `name` leads to, to be changed; its name stays.
@@ -231,9 +262,11 @@ mod tests {
             for (names, model) in before.into_iter().chain([(names, model)]) {
                 prop_assert_eq!(names.len(), model.len());
                 prop_assert_eq!(names.values().count(), model.len());
-                for number in 0..300 {
-                    let name = format!("n{number}");
-                    prop_assert_eq!(names.get(&name), model.get(&*name));
+                let all: Vec<String> = (0..300).map(|number| format!("n{number}")).collect();
+                let all: Vec<&str> = all.iter().map(String::as_str).collect();
+                for (name, found) in all.iter().zip(names.get_each(&all)) {
+                    prop_assert_eq!(names.get(name), model.get(*name));
+                    prop_assert_eq!(found, model.get(*name));
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::event::Event;
 use super::record::{Record, organization_of};
 use super::set::Set;
 use super::sight::{Change, Sight};
-use super::snapshot::{Snapshot, repository_of};
+use super::snapshot::{RepositoryEntry, Snapshot, repository_of};
 use crate::api::{FieldSelector, Kind, LabelSelector, Requirement};
 use crate::storage::{Key, Revision};
 
@@ -32,6 +32,19 @@ pub struct Query<'a> {
     pub labels: &'a LabelSelector,
     /// Only what has these fields.
     pub fields: &'a FieldSelector,
+}
+
+/// What the full name of an image leads to.
+#[derive(Debug, Clone, Copy)]
+pub struct NamedImage<'a> {
+    /// The name, org/repo:tag.
+    pub name: &'a str,
+    /// org/repo of it.
+    pub repository: &'a str,
+    /// The oldest image that has it.
+    pub record: Option<&'a Arc<Record>>,
+    /// The oldest repository that has that one's.
+    pub of: Option<&'a Arc<Record>>,
 }
 
 impl Query<'_> {
@@ -202,6 +215,41 @@ impl Visible {
             Some(entry) => entry.claims(),
             None => &[],
         }
+    }
+
+    /// What the full names of images lead to, looked up together: see [`Names::get_each`](super::names::Names).
+    #[must_use]
+    pub fn images<'a>(&'a self, names: &'a [Arc<str>]) -> Vec<NamedImage<'a>> {
+        // Names are mostly in order: those of one repository come together, and it is looked up once.
+        let mut repositories: Vec<&str> = Vec::with_capacity(names.len());
+        let mut of = Vec::with_capacity(names.len());
+        for name in names {
+            let repository = repository_of(name);
+            if repositories.last() != Some(&repository) {
+                repositories.push(repository);
+            }
+            of.push(repositories.len() - 1);
+        }
+        let entries = self.snapshot.repositories_of(&repositories);
+        let images: Vec<&str> = names.iter().map(|name| &**name).collect();
+        let images = self.snapshot.images_of(&images);
+        let shown: Vec<(bool, Option<&Arc<Record>>)> = repositories
+            .iter()
+            .zip(entries)
+            .map(|(name, entry)| {
+                let private = entry.is_none_or(RepositoryEntry::private);
+                let hides = private && self.sight != Sight::Everything && !self.manages(organization_of(name));
+                let record = entry.and_then(|entry| entry.claims.as_slice().first());
+                (!hides, record.filter(|record| self.sees(record)))
+            })
+            .collect();
+        let each = names.iter().zip(of).zip(images);
+        each.map(|((name, of), image)| {
+            let (shown, repository) = shown[of];
+            let record = image.filter(|_| shown).and_then(|entry| entry.claims().first());
+            NamedImage { name, repository: repositories[of], record, of: repository }
+        })
+        .collect()
     }
 
     /// The oldest repository that has this full name.

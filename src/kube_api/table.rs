@@ -125,10 +125,10 @@ pub(super) fn write_row(
         }
         Kind::Repository => {
             let Some(repository) = record.repository() else { return };
-            let tags = reader.visible.tags(repository.name);
+            let tags = reader.visible.tags(repository.name());
             let latest = tags.first().and_then(|r| r.image()).map_or("", |image| image.tag());
             cells.extend([
-                repository.name.into(),
+                repository.name().into(),
                 repository.private.into(),
                 tags.len().into(),
                 latest.into(),

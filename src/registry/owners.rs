@@ -150,7 +150,7 @@ fn named<'a>(all: &'a Visible, kind: Kind, full: &str) -> Option<&'a Arc<Record>
 /// form of one.
 fn owner_of(record: &Record) -> Option<(Kind, &str)> {
     let image = record.image().map(|image| image.name());
-    owner_name(record.kind(), image.or_else(|| record.repository().map(|repository| repository.name))?)
+    owner_name(record.kind(), image.or_else(|| record.repository().map(|repository| repository.name()))?)
 }
 
 /// Whether `record` names `owner` as one of its owners.
@@ -161,7 +161,7 @@ fn names(record: &Record, owner: &Record) -> bool {
 /// Another object has the `metadata.name` that follows from the owner's full name.
 fn squatted(kind: Kind, name: &str, owner: &str, holder: &Record) -> Error {
     let has = match (holder.repository(), holder.organization()) {
-        (Some(repository), _) => repository.name,
+        (Some(repository), _) => repository.name(),
         (_, Some(organization)) => &*organization.name,
         _ => "",
     };

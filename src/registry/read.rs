@@ -82,7 +82,7 @@ impl Reader {
     }
 
     fn repository_status(&self, record: &Record) -> Vec<u8> {
-        let name = record.repository().map_or("", |r| r.name);
+        let name = record.repository().map_or("", |r| r.name());
         let tags = self.visible.tags(name);
         let mut out = Vec::with_capacity(tags.len() * 128 + 128);
         out.extend_from_slice(br#"{"name":"#);

@@ -383,7 +383,7 @@ fn keep_what_is_not_said(known: &Record, object: &mut Object) -> Result<(), Erro
 fn other_claims(everything: &Visible, record: &Arc<Record>) -> Option<String> {
     let first = match (record.image(), record.repository(), record.organization()) {
         (Some(image), _, _) => everything.image_claims(image.name()),
-        (_, Some(repository), _) => everything.repository(repository.name).map_or(&[][..], std::slice::from_ref),
+        (_, Some(repository), _) => everything.repository(repository.name()).map_or(&[][..], std::slice::from_ref),
         (_, _, Some(organization)) => everything.organization(&organization.name).map_or(&[][..], std::slice::from_ref),
         _ => &[],
     };

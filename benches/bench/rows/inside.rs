@@ -26,8 +26,9 @@ use crate::report::{Report, Target};
 
 /// Names of a cold pack.
 const NAMES: usize = 100;
-/// Different packs that are resolved in turn.
-const PACKS: usize = 200;
+/// Different packs that are resolved in turn: so many that what they name is no longer in the processor's caches when
+/// its turn comes again, for either side.
+const PACKS: usize = 2000;
 /// Writes whose way to a watcher is timed.
 const TIMED: usize = 2000;
 

@@ -41,6 +41,11 @@ impl<'a> ImageHead<'a> {
         self.record.own(spans::NAME)
     }
 
+    /// The same, not looked at as text.
+    pub(in crate::graph) fn name_bytes(&self) -> &'a [u8] {
+        self.record.own_bytes(spans::NAME)
+    }
+
     /// org/repo of its name.
     #[must_use]
     pub fn repository(&self) -> &'a str {
@@ -70,8 +75,7 @@ impl<'a> ImageHead<'a> {
 /// What is known of a Repository without parsing it.
 #[derive(Debug, Clone, Copy)]
 pub struct RepositoryHead<'a> {
-    /// `spec.name`, org/repo.
-    pub name: &'a str,
+    record: &'a Record,
     /// `spec.isPrivate`.
     pub private: bool,
     /// How often its images were downloaded.
@@ -79,10 +83,16 @@ pub struct RepositoryHead<'a> {
 }
 
 impl<'a> RepositoryHead<'a> {
+    /// `spec.name`, org/repo.
+    #[must_use]
+    pub fn name(&self) -> &'a str {
+        self.record.own(spans::NAME)
+    }
+
     /// The organization of its name.
     #[must_use]
     pub fn organization(&self) -> &'a str {
-        organization_of(self.name)
+        organization_of(self.name())
     }
 }
 
@@ -145,7 +155,7 @@ impl Record {
     #[must_use]
     pub fn repository(&self) -> Option<RepositoryHead<'_>> {
         let Head::Repository { downloads, private } = self.head else { return None };
-        Some(RepositoryHead { name: self.own(spans::NAME), private, downloads })
+        Some(RepositoryHead { record: self, private, downloads })
     }
 
     /// What is known of the organization, if it is one.

@@ -199,7 +199,7 @@ impl Snapshot {
     }
 
     fn index_repository(&mut self, key: &Key, old: Option<&Arc<Record>>, new: Option<&Arc<Record>>) {
-        let names = |record: Option<&Arc<Record>>| record.and_then(|r| r.repository()).map(|h| h.name.to_owned());
+        let names = |record: Option<&Arc<Record>>| record.and_then(|r| r.repository()).map(|h| h.name().to_owned());
         let (before, after) = (names(old), names(new));
         if before != after
             && let Some(name) = &before
@@ -339,7 +339,7 @@ fn organization_in(record: &Record) -> Option<&str> {
 fn touched_repositories<'a>(old: Option<&'a Record>, new: Option<&'a Record>) -> Vec<&'a str> {
     let name = |record: &'a Record| {
         let image = record.image().map(|image| image.repository());
-        image.or(record.repository().map(|repository| repository.name))
+        image.or(record.repository().map(|repository| repository.name()))
     };
     let mut names: Vec<_> = old.into_iter().chain(new).filter_map(name).collect();
     names.dedup();

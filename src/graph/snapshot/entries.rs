@@ -99,6 +99,13 @@ impl Named for ImageEntry {
             Self::Other(other) => &other.name,
         }
     }
+
+    fn name_bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(record) => record.image().map_or(&[], |image| image.name_bytes()),
+            Self::Other(other) => other.name.as_bytes(),
+        }
+    }
 }
 
 /// What an [`ImageEntry`] is made of, to be changed.
@@ -154,7 +161,7 @@ impl RepositoryEntry {
     /// Whether only managers and administrators see it and its images. So it is also where the
     /// repository is gone and images are left: they must not come to light while a private repository's
     /// deletion is under way, nor after one that orphaned them.
-    pub(super) fn private(&self) -> bool {
+    pub(in crate::graph) fn private(&self) -> bool {
         self.claims.first().and_then(|r| r.repository()).is_none_or(|r| r.private)
     }
 

@@ -106,7 +106,7 @@ fn name(record: &Record) -> &str {
 /// The full name of the repository that an image belongs to, or that a repository is.
 fn repository(record: &Record) -> &str {
     let of = record.image().map(|image| image.repository());
-    of.or(record.repository().map(|repository| repository.name)).unwrap_or_default()
+    of.or(record.repository().map(|repository| repository.name())).unwrap_or_default()
 }
 
 impl Table {

@@ -22,7 +22,8 @@ use super::set::Set;
 use super::sight::SightLog;
 use crate::api::{Kind, split_image_name};
 use crate::storage::{Key, Revision};
-use entries::{Dependents, Hidden, ImageEntry, OrganizationEntry, RepositoryEntry};
+pub(super) use entries::RepositoryEntry;
+use entries::{Dependents, Hidden, ImageEntry, OrganizationEntry};
 use table::{Table, Values};
 
 /// One state of the catalogue.
@@ -107,6 +108,16 @@ impl Snapshot {
 
     pub(super) fn repository(&self, name: &str) -> Option<&RepositoryEntry> {
         self.repositories.get(name)
+    }
+
+    /// [`image`](Self::image) of each of `names`.
+    pub(super) fn images_of(&self, names: &[&str]) -> Vec<Option<&ImageEntry>> {
+        self.images.get_each(names)
+    }
+
+    /// [`repository`](Self::repository) of each of `names`.
+    pub(super) fn repositories_of(&self, names: &[&str]) -> Vec<Option<&RepositoryEntry>> {
+        self.repositories.get_each(names)
     }
 
     pub(super) fn organization(&self, name: &str) -> Option<&OrganizationEntry> {
