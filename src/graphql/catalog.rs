@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::{Enum, InputObject, Result};
+use jiff::Timestamp;
 
 use super::error::fail;
 use super::node::{ImageType, Node};
@@ -12,7 +13,7 @@ use super::page::{Facet, Key, Placed};
 use super::scalar::{DateTime, ImageName, RepositoryName};
 use super::view::View;
 use crate::api::{FieldSelector, KEYWORD_LABEL_PREFIX, Kind, LabelSelector, SUPPORTED_KEYWORDS, supported_keyword};
-use crate::graph::{Query, Record, RepositoryHead, organization_of};
+use crate::graph::{Query, Record, RepositoryHead, Visible, organization_of};
 use crate::model::{ErrorCode, ImageView};
 
 /// The most values of one field of a filter.
@@ -27,7 +28,7 @@ pub(super) enum OrderField {
     Relevance,
     /// The name.
     Name,
-    /// When it was last written.
+    /// When it was last written; of a repository, when one of its images was.
     Updated,
     /// How often it was downloaded; of an image, its repository.
     Downloads,
@@ -61,7 +62,7 @@ pub(super) struct RepositoryFilter {
     is_private: Option<bool>,
     /// Those of organizations that you are a manager of, or all others.
     managed_by_me: Option<bool>,
-    /// Written since.
+    /// Made, or one of their images written, since.
     updated_since: Option<DateTime>,
 }
 
@@ -206,9 +207,12 @@ pub(super) fn keywords_of(repository: &Record) -> impl Iterator<Item = &'static 
         .filter(|keyword| repository.label(&format!("{KEYWORD_LABEL_PREFIX}{keyword}")).is_some())
 }
 
-/// When a repository or its latest image was last written.
-pub(super) fn updated_ms(repository: &Record, latest: Option<&Arc<Record>>) -> i64 {
-    repository.at_ms.max(latest.map_or(0, |image| image.at_ms))
+/// When a repository was made, or one of its images last written, milliseconds since 1970. That it is written itself says
+/// nothing: its labels and what is announced of it follow from the images, and its downloads are counted in it.
+pub(super) fn updated_ms(visible: &Visible, repository: &Record) -> i64 {
+    let made = repository.created().parse().map_or(0, Timestamp::as_millisecond);
+    let name = repository.repository().map_or("", |head| head.name);
+    visible.tags(name).iter().map(|image| image.at_ms).fold(made, i64::max)
 }
 
 /// How often a repository's images were downloaded.
@@ -289,7 +293,7 @@ fn fails(view: &View, filter: &RepositoryFilter, record: &Record, head: Reposito
             view.reads_kind(Kind::Organization);
             mine != view.is_manager(head.organization())
         })
-        || filter.updated_since.is_some_and(|since| updated_ms(record, latest) < since.0.as_millisecond())
+        || filter.updated_since.is_some_and(|since| updated_ms(view.visible(), record) < since.0.as_millisecond())
     {
         return None;
     }
@@ -342,9 +346,7 @@ pub(super) fn repositories(view: &View, query: &RepositoryQuery) -> Vec<Placed<F
         let key = match query.order.field {
             OrderField::Relevance => Key::Ranked(-score, -downloads, name),
             OrderField::Name => Key::Ranked(0, 0, name),
-            OrderField::Updated => {
-                Key::Ranked(updated_ms(&found.record, view.visible().tags(head.name).first()), 0, name)
-            }
+            OrderField::Updated => Key::Ranked(updated_ms(view.visible(), &found.record), 0, name),
             OrderField::Downloads => Key::Ranked(downloads, 0, name),
         };
         all.push(Placed { key, what: found });

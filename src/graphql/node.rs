@@ -198,7 +198,8 @@ impl Image {
 
     /// When its entry was last written.
     async fn updated_at(&self) -> DateTime {
-        at_ms(self.record.at_ms)
+        // What a dry run would make would be written now.
+        at_ms(if self.record.at_ms == 0 { self.view.visible().at_ms() } else { self.record.at_ms })
     }
 
     /// What can be done with it, in order of the keys.
@@ -274,9 +275,10 @@ impl Repository {
         super::catalog::keywords_of(&self.record).collect()
     }
 
-    /// When it or its latest image was last written.
+    /// When it was made, or one of its images was last written.
     async fn updated_at(&self) -> DateTime {
-        at_ms(super::catalog::updated_ms(&self.record, self.latest()))
+        self.view.reads_organization(organization_of(self.full_name()));
+        at_ms(super::catalog::updated_ms(self.view.visible(), &self.record))
     }
 
     /// Whether you may change it and its images.

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::{Context, Enum, ID, OneofObject, Result, SimpleObject, Subscription};
-use futures::StreamExt as _;
 use futures::stream::{BoxStream, unfold};
+use futures::{FutureExt as _, StreamExt as _};
+use tokio_util::sync::CancellationToken;
 
-use super::Shared;
 use super::catalog::{ImageFilter, RepositoryFilter, passes, repository_passes};
 use super::error::{fail, refuse};
 use super::mutation::DataPackInput;
 use super::node::{DataPack, Entry, Image, Repository};
 use super::scalar::{ImageName, Revision};
 use super::view::View;
+use super::{App, Shared};
 use crate::api::{self, FieldSelector, Kind, LabelSelector, Spec};
 use crate::auth::Caller;
 use crate::error::Error;
@@ -110,6 +111,7 @@ struct Followed<F> {
     caller: Caller,
     keep: F,
     waiting: std::vec::IntoIter<Change>,
+    stop: CancellationToken,
     over: bool,
 }
 
@@ -124,7 +126,7 @@ where
     F: Fn(&View, &Record) -> bool + Send + 'static,
 {
     let caller = ctx.data_unchecked::<View>().caller().clone();
-    let registry = Arc::clone(&ctx.data_unchecked::<Arc<Shared>>().app.registry);
+    let App { registry, stop, .. } = &ctx.data_unchecked::<Arc<Shared>>().app;
     let start = match since {
         Some(since) => WatchStart::After(since.0),
         None if initial => WatchStart::Existing(At::default()),
@@ -139,7 +141,7 @@ where
         lasts: LONGEST_SUBSCRIPTION,
     };
     let watch = registry.watch(&caller, kind, options).await.map_err(|error| refuse(&error))?;
-    let followed = Followed { watch, caller, keep, waiting: Vec::new().into_iter(), over: false };
+    let followed = Followed { watch, caller, keep, waiting: Vec::new().into_iter(), stop: stop.clone(), over: false };
     Ok(unfold(followed, |mut followed| async move { Some((followed.next().await?, followed)) }).boxed())
 }
 
@@ -156,13 +158,21 @@ impl<F: Fn(&View, &Record) -> bool> Followed<F> {
             if self.over {
                 return None;
             }
-            let caller = self.caller.clone();
+            let (caller, stop) = (self.caller.clone(), self.stop.clone());
             let items = tokio::select! {
                 biased;
                 () = caller.revoked() => {
                     self.over = true;
                     return Some(Err(revoked()));
                 }
+                // What has happened, then how far that is: the client goes on there at the server that comes after.
+                () = stop.cancelled() => match self.watch.next().now_or_never() {
+                    Some(items) => items?,
+                    None => {
+                        self.over = true;
+                        self.watch.end()?
+                    }
+                },
                 items = self.watch.next() => items?,
             };
             if let Err(error) = self.take(items) {
@@ -277,7 +287,7 @@ impl SubscriptionRoot {
         #[graphql(desc = "Which.")] of: DataPackRef,
     ) -> Result<BoxStream<'static, Result<DataPackChange>>> {
         let caller = ctx.data_unchecked::<View>().caller().clone();
-        let registry = Arc::clone(&ctx.data_unchecked::<Arc<Shared>>().app.registry);
+        let App { registry, stop, .. } = &ctx.data_unchecked::<Arc<Shared>>().app;
         let (name, names) = match of {
             DataPackRef::Name(name) => (Some(name), Vec::new()),
             DataPackRef::Spec(input) => {
@@ -297,7 +307,8 @@ impl SubscriptionRoot {
         }
         let changes = registry.graph().all_changes();
         let pack = FollowedPack {
-            registry,
+            registry: Arc::clone(registry),
+            stop: stop.clone(),
             caller,
             name,
             names,
@@ -314,6 +325,7 @@ impl SubscriptionRoot {
 /// A pack whose content is followed.
 struct FollowedPack {
     registry: Arc<Registry>,
+    stop: CancellationToken,
     caller: Caller,
     name: Option<String>,
     names: Vec<Arc<str>>,
@@ -332,13 +344,14 @@ impl FollowedPack {
                 return None;
             }
             if std::mem::replace(&mut self.begun, true) {
-                let caller = self.caller.clone();
+                let (caller, stop) = (self.caller.clone(), self.stop.clone());
                 tokio::select! {
                     biased;
                     () = caller.revoked() => {
                         self.over = true;
                         return Some(Err(revoked()));
                     }
+                    () = stop.cancelled() => return None,
                     changed = self.changes.changed() => changed.ok()?,
                 }
             } else {

@@ -9,6 +9,8 @@ use crate::api::Kind;
 struct Events {
     body: Body,
     text: String,
+    /// Whether it said that it is at its end.
+    complete: bool,
 }
 
 impl Door {
@@ -21,7 +23,7 @@ impl Door {
         let body = Body::from(json!({ "query": query }).to_string());
         let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
         assert_eq!(response.status(), 200);
-        Events { body: response.into_body(), text: String::new() }
+        Events { body: response.into_body(), text: String::new(), complete: false }
     }
 }
 
@@ -36,6 +38,7 @@ impl Events {
                     continue;
                 }
                 let data = event.strip_prefix("event: next\ndata: ");
+                self.complete = data.is_none();
                 return data.map(|data| serde_json::from_str(data).unwrap());
             }
             let frame = tokio::time::timeout(Duration::from_secs(30), self.body.frame()).await.expect("an event");
@@ -136,6 +139,7 @@ async fn a_list_of_names_is_followed_and_what_is_refused_is_told_on_the_stream()
     let mut events = door.follow(&[], none).await;
     assert_eq!(events.code().await, "NOT_FOUND");
     assert_eq!(events.next().await, None);
+    assert!(events.complete);
     let mut events = door.follow(&[], "subscription { nosuch }").await;
     assert_eq!(events.code().await, "INVALID");
     assert_eq!(events.next().await, None);
@@ -150,9 +154,14 @@ async fn a_list_of_names_is_followed_and_what_is_refused_is_told_on_the_stream()
 }
 
 #[tokio::test]
-async fn streams_end_when_the_server_stops() {
+async fn streams_break_off_when_the_server_stops_and_say_how_far_they_have_come() {
     let door = Door::open().await;
-    let mut events = door.follow(&[], "subscription { images(initial: false) { kind } }").await;
+    let mut events = door.follow(&[], "subscription { images(initial: false) { kind id revision } }").await;
+    door.hub.create(image("labring/nginx:2", json!({}))).await;
     door.app.stop.cancel();
+    assert_eq!(events.data().await["images"]["id"], "Image:labring/nginx:2");
+    let last = events.data().await["images"].clone();
+    assert_eq!((&last["kind"], &last["revision"]), (&json!("SYNC"), &json!(door.hub.revision().to_string())));
     assert_eq!(events.next().await, None);
+    assert!(!events.complete);
 }

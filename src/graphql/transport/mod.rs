@@ -52,6 +52,8 @@ const BODY_TIME: Duration = Duration::from_mins(1);
 pub const SOCKETS: usize = 4096;
 /// The most operations that go on at a time, over all connections.
 pub const STREAMS: usize = 16_384;
+/// How long an operation may take to tell how far it has come when the server stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a browser may go by what it was told of who may ask.
 const PREFLIGHT_SECONDS: &str = "600";
 

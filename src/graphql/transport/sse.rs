@@ -9,11 +9,13 @@ use async_graphql::ServerError;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{BufMut as _, Bytes, BytesMut};
+use futures::future::ready;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::LAST_WORDS;
 use super::execute::{self, Asked, payload};
 use super::negotiate::Media;
 use super::respond::refused;
@@ -23,6 +25,9 @@ use crate::model::ErrorCode;
 
 /// How often a stream on which nothing happens says that it is there.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// The end of a stream that has told all.
+const COMPLETE: &[u8] = b"event: complete\ndata:\n\n";
 
 /// Keeps nginx from holding back what comes.
 const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -38,13 +43,18 @@ pub(super) fn respond(shared: &Arc<Shared>, asked: &Asked) -> Response {
         // As EventSource can't read the answer of a request that failed, it is told on the stream.
         Err(error) => stream::iter([event(&errors(&error))]).boxed(),
     };
-    let end = stream::iter([Bytes::from_static(b"event: complete\ndata:\n\n")]);
-    let stop = shared.app.stop.clone().cancelled_owned();
-    let told = alive(answers).take_until(stop).chain(end);
-    // What can't say by itself that its token is no good any more is ended here; subscriptions have said why.
+    // Where the server stops, the stream breaks off instead: it isn't complete, and clients go on elsewhere.
+    let stop = shared.app.stop.clone();
+    let end =
+        stream::once(async move { (!stop.is_cancelled()).then(|| Bytes::from_static(COMPLETE)) }).filter_map(ready);
+    let told = alive(answers).chain(end.boxed());
+    // What can't end by itself is ended here; subscriptions have said why, or how far they have come.
+    let stopped = shared.app.stop.clone();
     let ended = async move {
-        revoked.revoked().await;
-        tokio::time::sleep(ALIVE_EVERY).await;
+        tokio::select! {
+            () = revoked.revoked() => tokio::time::sleep(ALIVE_EVERY).await,
+            () = stopped.cancelled() => tokio::time::sleep(LAST_WORDS).await,
+        }
     };
     let body = told.take_until(ended).map(move |bytes| {
         let _going_on = &permit;

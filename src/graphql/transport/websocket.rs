@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use super::LAST_WORDS;
 use super::execute::{self, Asked};
 use super::negotiate::Media;
 use super::params::Params;
@@ -127,9 +128,19 @@ impl Connection {
         let (mut heard, mut ping) = (Instant::now(), tokio::time::interval(PING_EVERY));
         ping.reset();
         let stop = self.shared.app.stop.clone();
+        let stopped = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        tokio::pin!(stopped);
         loop {
+            let stopping = stop.is_cancelled();
+            if stopping && self.operations.is_empty() {
+                return Closed(1001, "the server stops");
+            }
             let out = tokio::select! {
-                () = stop.cancelled() => return Closed(1001, "the server stops"),
+                () = stop.cancelled(), if !stopping => None,
+                () = &mut stopped => return Closed(1001, "the server stops"),
                 () = tokio::time::sleep_until(init_by), if !self.initialised => {
                     return Closed(4408, "Connection initialisation timeout");
                 }
@@ -151,7 +162,7 @@ impl Connection {
                         Some(Ok(Message::Close(_)) | Err(_)) | None => return Closed(1000, "bye"),
                     }
                 }
-                Some(told) = self.operations.next(), if !self.operations.is_empty() => self.tell(told),
+                told = self.operations.next(), if !self.operations.is_empty() => told.and_then(|told| self.tell(told)),
             };
             if let Some(message) = out {
                 match tokio::time::timeout(SEND_TIME, socket.send(message)).await {
@@ -257,6 +268,8 @@ impl Connection {
         match told {
             Told::Next(id, payload) => self.active.contains_key(&id).then(|| frame("next", &id, &payload)),
             Told::Error(id, errors) => self.active.remove(&id).map(|_| frame("error", &id, &errors)),
+            // What ends because the server does isn't complete: the client goes on elsewhere.
+            Told::Complete(_) if self.shared.app.stop.is_cancelled() => None,
             Told::Complete(id) => self.active.remove(&id).map(|_| message(&json!({ "type": "complete", "id": &*id }))),
         }
     }
