@@ -8,7 +8,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::auth::{Namespaces, OrganizationCreators};
 use crate::datapack;
-use crate::graphql;
+use crate::{gateway, graphql};
 use crate::server::{self, Access, Config, Files, Home, InCluster, Machine, Ready, log};
 
 /// The flags of `serve`.
@@ -166,10 +166,10 @@ enum Anonymous {
     Off,
 }
 
-fn origins(given: Vec<String>) -> Result<graphql::Origins, String> {
+fn origins(given: Vec<String>) -> Result<gateway::Origins, String> {
     let given: Vec<String> = given.into_iter().filter(|origin| !origin.is_empty()).collect();
     if given.iter().any(|origin| origin == "*") {
-        return Ok(graphql::Origins::All);
+        return Ok(gateway::Origins::All);
     }
     // As browsers send it: no path, and no slash.
     let is_origin = |origin: &str| {
@@ -179,8 +179,8 @@ fn origins(given: Vec<String>) -> Result<graphql::Origins, String> {
     };
     match given.iter().find(|origin| !is_origin(origin)) {
         Some(origin) => Err(format!("--allow-origin {origin:?}: want an origin, as in https://hub.example, or *")),
-        None if given.is_empty() => Ok(graphql::Origins::None),
-        None => Ok(graphql::Origins::These(given)),
+        None if given.is_empty() => Ok(gateway::Origins::None),
+        None => Ok(gateway::Origins::These(given)),
     }
 }
 

@@ -54,6 +54,13 @@ impl From<Fault> for UserError {
     }
 }
 
+impl From<Fault> for async_graphql::Error {
+    fn from(fault: Fault) -> Self {
+        let at = if fault.path.is_empty() { String::new() } else { format!("{}: ", fault.path.join(".")) };
+        fail(fault.code, format!("{at}{}", fault.message))
+    }
+}
+
 /// Whether a form can do something about it: then it is data, else an error.
 fn is_data(code: Code) -> bool {
     !matches!(code, Code::Unauthenticated | Code::Unavailable | Code::Internal | Code::RateLimited)

@@ -9,7 +9,7 @@ use async_graphql::parser::types::{
 use async_graphql::{Name, Positioned, ServerError, Value as ConstValue, Variables};
 
 use super::error::server_error;
-use super::page::PAGE;
+use crate::gateway::PAGE;
 use crate::model::ErrorCode;
 
 /// How deep fields lie in fields at most. A client's introspection query has 15.

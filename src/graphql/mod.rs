@@ -22,32 +22,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_graphql::{SDLExportOptions, Schema};
-use jiff::Timestamp;
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Authenticator, Authorizer};
+use crate::gateway::{Origins, Quota};
 use crate::registry::Registry;
 use mutation::MutationRoot;
 use query::QueryRoot;
 use subscription::SubscriptionRoot;
 
-pub use catalog::{FILTER_VALUES, TEXT_BYTES};
 pub use limits::{ALIASES, COMPLEXITY, DEPTH, DIRECTIVES, INTROSPECTION_LISTS, Limits, ROOT_FIELDS, TOKENS};
 pub use mutation::{APPLIED_IMAGES, CHANGED_MANAGERS};
-pub use page::{LONGEST_PAGE, PAGE};
 pub use query::RESOLVED_NAMES;
 pub use subscription::LONGEST_SUBSCRIPTION;
-pub use transport::{
-    BODY_LIMIT, MIN_REVISION, OPERATIONS, Origins, REVISION, SOCKETS, STREAMS, TrustedDocuments, router,
-};
-
-/// The user whose packs those are that were made for callers who have not signed in.
-const GATEWAY_USER: &str = "system:imagehub:gateway";
-
-/// How many new packs a minute are made for those who have not signed in.
-pub const ANONYMOUS_PACKS: u32 = 60;
+pub use transport::{OPERATIONS, SOCKETS, STREAMS, TrustedDocuments, router};
 
 type ImagehubSchema = Schema<QueryRoot, MutationRoot, SubscriptionRoot>;
 
@@ -62,6 +51,8 @@ pub struct App {
     pub authorizer: Authorizer,
     /// Whether those who have shown nothing may read what is public.
     pub anonymous: bool,
+    /// What those who have not signed in may still leave behind.
+    pub quota: Arc<Quota>,
     /// The pages of other sites that may ask.
     pub origins: Origins,
     /// The documents that clients name instead of sending them.
@@ -77,7 +68,6 @@ struct Shared {
     app: App,
     schema: ImagehubSchema,
     transport: transport::State,
-    quota: Quota,
     /// How many operations that go on there may be, over all connections.
     streams: Arc<Semaphore>,
     sockets: Arc<Semaphore>,
@@ -95,35 +85,6 @@ impl Answered {
 
     fn is_limited(&self) -> bool {
         self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// How many new packs may still be made in this minute.
-#[derive(Debug)]
-struct Quota {
-    per_minute: u32,
-    /// The minute, and how many were made in it.
-    made: Mutex<(i64, u32)>,
-}
-
-impl Quota {
-    fn new(per_minute: u32) -> Self {
-        Self { per_minute, made: Mutex::new((i64::MIN, 0)) }
-    }
-
-    fn per_minute(&self) -> u32 {
-        self.per_minute
-    }
-
-    fn take(&self, now: Timestamp) -> bool {
-        let minute = now.as_second().div_euclid(60);
-        let mut made = self.made.lock();
-        if made.0 != minute {
-            *made = (minute, 0);
-        }
-        let free = made.1 < self.per_minute;
-        made.1 += u32::from(free);
-        free
     }
 }
 

@@ -5,22 +5,19 @@ use std::sync::Arc;
 
 use async_graphql::{Context, Enum, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
 use futures::StreamExt as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Shared;
 use super::error::{UserError, fail, refuse, user_errors};
 use super::node::{DataPack, Grain, Image, ImageType, Organization, Repository};
 use super::query::FieldChange;
 use super::scalar::{DateTime, ImageName, Int53, RepositoryName, Revision};
-use super::view::View;
-use crate::api::{
-    self, DataPackSpec, FieldValidation, Kind, Object as ApiObject, OrganizationSpec, RepositorySpec, Spec, SpecHash,
-};
-use crate::auth::{Attributes, Caller, Verb};
+use super::view::{Nodes as _, View};
+use crate::api::{self, DataPackSpec, Kind, OrganizationSpec, RepositorySpec, Spec};
 use crate::error::Error;
-use crate::graph::{Record, Visible};
+use crate::gateway::{Applied, Plan, Writing, packs_of_image, packs_of_repository};
+use crate::graph::Record;
 use crate::model::{ActionView, ErrorCode, Fault, ImageChange, Set, faults, image_changes};
-use crate::registry::{DeleteOptions, Patch, WriteOptions, Written};
+use crate::registry::{DeleteOptions, Written};
 
 /// The most images of one applyImages.
 pub const APPLIED_IMAGES: usize = 100;
@@ -198,144 +195,63 @@ pub(super) struct DataPackPayload {
     revision: Option<Revision>,
 }
 
-/// What a request writes with: whoever asks, and the verbs.
-struct Write<'a> {
-    shared: &'a Shared,
-    caller: &'a Caller,
+fn writing<'a>(ctx: &Context<'a>) -> Writing<'a> {
+    let app = &ctx.data_unchecked::<Arc<Shared>>().app;
+    let caller = ctx.data_unchecked::<View>().caller();
+    Writing { registry: &app.registry, authorizer: &app.authorizer, caller }
 }
 
-impl<'a> Write<'a> {
-    fn of(ctx: &Context<'a>) -> Self {
-        let caller = ctx.data_unchecked::<View>().caller();
-        Self { shared: ctx.data_unchecked::<Arc<Shared>>(), caller }
-    }
-
-    /// What the caller sees now, with the writes so far.
-    fn view(&self) -> View {
-        View::new(self.shared.app.registry.reader(self.caller), self.caller.clone())
-    }
-
-    /// What a cluster says, before the rules that the registry has.
-    async fn may(&self, verb: Verb, kind: Kind, name: &str, spec_name: &str) -> Result<(), Error> {
-        let attributes = Attributes { spec_name, ..Attributes::new(verb, kind, name) };
-        self.shared.app.authorizer.authorize(self.caller, &attributes).await
-    }
-
-    async fn create(&self, name: String, spec: Spec, dry_run: bool) -> Result<Written, Error> {
-        self.may(Verb::Create, spec.kind(), "", spec.name().unwrap_or_default()).await?;
-        let metadata = ObjectMeta { name: Some(name), ..ObjectMeta::default() };
-        let options = WriteOptions { dry_run, ..WriteOptions::default() };
-        self.shared.app.registry.create(self.caller, ApiObject { metadata, spec }, options).await
-    }
-
-    async fn patch(&self, kind: Kind, name: &str, patch: serde_json::Value, dry_run: bool) -> Result<Written, Error> {
-        self.may(Verb::Patch, kind, name, "").await?;
-        let options = WriteOptions { dry_run, ..WriteOptions::default() };
-        let patch = Patch::Merge(patch);
-        self.shared.app.registry.patch(self.caller, kind, name, &patch, FieldValidation::Strict, options).await
-    }
-
-    /// Deletes what has `id`; `name` is its metadata.name, or what that would be.
-    async fn delete(
-        &self,
-        kind: Kind,
-        name: &str,
-        id: ID,
-        if_version: Option<String>,
-        dry_run: bool,
-        packs: HashSet<Arc<str>>,
-    ) -> Result<DeletePayload> {
-        let options = DeleteOptions { resource_version: if_version, dry_run, ..DeleteOptions::default() };
-        let deleted = match self.may(Verb::Delete, kind, name, "").await {
-            Ok(()) => self.shared.app.registry.delete(self.caller, kind, name, &options).await,
-            Err(error) => Err(error),
-        };
-        match deleted {
-            Ok(_) => Ok(DeletePayload {
-                deleted_ids: vec![id],
-                affected_data_packs: count(packs.len()),
-                user_errors: Vec::new(),
-                revision: (!dry_run).then(|| self.now()),
-            }),
-            Err(error) => Ok(DeletePayload {
-                deleted_ids: Vec::new(),
-                affected_data_packs: 0,
-                user_errors: user_errors(&error, &[])?,
-                revision: None,
-            }),
-        }
-    }
-
-    /// A state that has all writes so far.
-    fn now(&self) -> Revision {
-        Revision(self.shared.app.registry.graph().revision())
-    }
-
-    /// A state that has this write, though the storage may be slow to show it.
-    fn with(&self, record: &Record) -> Revision {
-        Revision(self.now().0.max(record.revision))
-    }
-
-    async fn apply(&self, change: &ImageChange, if_version: Option<&str>, dry_run: bool) -> Result<Applied, Error> {
-        let name = change.name.as_str();
-        for attempt in 1.. {
-            let before = self.view().visible().image(name).cloned();
-            let there = before.as_ref().map(|record| record.revision.to_string());
-            // "0" says that it must not be there.
-            let fits = if_version.is_none_or(|version| version == there.as_deref().unwrap_or("0"));
-            let done = match &before {
-                _ if !fits => {
-                    // Whether the caller may comes first: it doesn't depend on what is there.
-                    let meta = before.as_ref().map_or_else(|| change.name.meta_name(), |one| one.name().to_owned());
-                    self.may(Verb::Patch, Kind::Image, &meta, "").await?;
-                    self.shared.app.registry.authorize(self.caller, Verb::Patch, Kind::Image, "", &meta)?;
-                    Err(match &before {
-                        Some(before) => conflict(before),
-                        None => Error::NotFound { kind: Kind::Image, name: meta },
-                    })
-                }
-                Some(before) => self.patch(Kind::Image, before.name(), change.to_patch(before), dry_run).await,
-                None => self.create(change.name.meta_name(), Spec::Image(change.to_spec()), dry_run).await,
-            };
-            match done {
-                Ok(written) => return Ok(Applied { before, after: written.record, created: written.created }),
-                // Somebody else came first, and nobody said that it mustn't be so.
-                Err(Error::Conflict { .. } | Error::AlreadyExists { .. } | Error::NotFound { .. })
-                    if if_version.is_none() && attempt < ATTEMPTS => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::internal("the attempts have no end"))
-    }
+async fn apply(
+    write: &Writing<'_>,
+    change: &ImageChange,
+    if_version: Option<&str>,
+    dry_run: bool,
+) -> Result<Applied, Error> {
+    let expects = |_: &View, there: Option<&Record>| {
+        // "0" says that it must not be there.
+        let there = there.map_or_else(|| "0".to_owned(), |record| record.revision.to_string());
+        if_version.is_none_or(|version| version == there)
+    };
+    let plan = Plan {
+        kind: Kind::Image,
+        name: change.name.meta_name(),
+        find: &|visible| visible.image(change.name.as_str()).cloned(),
+        expects: if_version.is_some().then_some(&expects),
+        patch: &|before| change.to_patch(before),
+        create: Some(&|| Spec::Image(change.to_spec())),
+        dry_run,
+    };
+    write.put(&plan).await
 }
 
-struct Applied {
-    before: Option<Arc<Record>>,
-    after: Arc<Record>,
-    created: bool,
-}
-
-fn conflict(record: &Record) -> Error {
-    Error::Conflict { kind: record.kind(), name: record.name().to_owned(), message: String::new() }
+/// Deletes what has `id`; `name` is its metadata.name, or what that would be.
+async fn delete(
+    write: &Writing<'_>,
+    (kind, name): (Kind, &str),
+    id: ID,
+    if_version: Option<String>,
+    dry_run: bool,
+    packs: HashSet<Arc<str>>,
+) -> Result<DeletePayload> {
+    let options = DeleteOptions { resource_version: if_version, dry_run, ..DeleteOptions::default() };
+    match write.delete(kind, name, &options).await {
+        Ok(_) => Ok(DeletePayload {
+            deleted_ids: vec![id],
+            affected_data_packs: count(packs.len()),
+            user_errors: Vec::new(),
+            revision: (!dry_run).then(|| Revision(write.now())),
+        }),
+        Err(error) => Ok(DeletePayload {
+            deleted_ids: Vec::new(),
+            affected_data_packs: 0,
+            user_errors: user_errors(&error, &[])?,
+            revision: None,
+        }),
+    }
 }
 
 fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
-}
-
-/// The packs whose content an image's change can touch: those that name it, and those that tell of its repository's
-/// tags.
-fn packs_of<'a>(visible: &'a Visible, name: &'a str) -> impl Iterator<Item = Arc<str>> + 'a {
-    let repository = api::split_image_name(name).map_or("", |(org, repo, _)| &name[..=org.len() + repo.len()]);
-    let detailed = visible.packs_of_repository(repository).filter(|pack| {
-        let pack = visible.get(Kind::DataPack, pack).and_then(|record| record.pack());
-        pack.is_some_and(|pack| pack.grain == api::Grain::Detail)
-    });
-    visible.packs_of_image(name).chain(detailed).cloned()
-}
-
-fn packs_of_repository(visible: &Visible, name: &str) -> HashSet<Arc<str>> {
-    visible.packs_of_repository(name).cloned().collect()
 }
 
 impl ImageInput {
@@ -395,7 +311,7 @@ impl MutationRoot {
                 format!("{} images are given; {APPLIED_IMAGES} is the most at a time (limit: images)", images.len());
             return Err(fail(ErrorCode::LimitExceeded, message));
         }
-        let write = Write::of(ctx);
+        let write = writing(ctx);
         let mut named = HashSet::new();
         let again: Vec<bool> = images.iter().map(|image| !named.insert(Arc::clone(&image.name.0))).collect();
         let one = |(image, again): (&ImageInput, bool)| {
@@ -405,7 +321,7 @@ impl MutationRoot {
                     return Err(vec![Fault::new(ErrorCode::Invalid, "this image is given twice").at(["name"])]);
                 }
                 let change = image.change().map_err(|fault| vec![fault])?;
-                let applied = Box::pin(write.apply(&change, image.if_version.as_deref(), dry_run)).await;
+                let applied = Box::pin(apply(write, &change, image.if_version.as_deref(), dry_run)).await;
                 applied.map_err(|error| {
                     if let Error::Internal(cause) = &error {
                         tracing::error!(%cause, "an image can't be applied");
@@ -425,14 +341,13 @@ impl MutationRoot {
             let name = input.name.clone();
             results.push(match done {
                 Ok(applied) => {
-                    let same = applied.before.as_ref().is_some_and(|b| b.spec_json() == applied.after.spec_json());
-                    let outcome = match (applied.created, same) {
+                    let outcome = match (applied.created, applied.is_unchanged()) {
                         (true, _) => Outcome::Created,
                         (false, true) => Outcome::Unchanged,
                         (false, false) => Outcome::Changed,
                     };
                     if outcome != Outcome::Unchanged {
-                        packs.extend(packs_of(view.visible(), &input.name.0));
+                        packs.extend(packs_of_image(view.visible(), &input.name.0));
                         written = written.max((!dry_run).then_some(applied.after.revision));
                     }
                     let changes = image_changes(applied.before.as_deref(), Some(&applied.after));
@@ -466,7 +381,7 @@ impl MutationRoot {
         Ok(ApplyImagesPayload {
             results,
             affected_data_packs: count(packs.len()),
-            revision: written.map(|written| Revision(write.now().0.max(written))),
+            revision: written.map(|written| Revision(write.now().max(written))),
         })
     }
 
@@ -478,13 +393,14 @@ impl MutationRoot {
         #[graphql(desc = "The version that it must be at.")] if_version: Option<String>,
         #[graphql(desc = "Whether only to tell what would become of it.", default = false)] dry_run: bool,
     ) -> Result<DeletePayload> {
-        let write = Write::of(ctx);
+        let write = writing(ctx);
         let view = write.view();
         let there = view.visible().image(&name.0).map(|record| record.name().to_owned());
         let meta = there.or_else(|| api::ImageName::parse(&name.0).ok().map(|name| name.meta_name()));
-        let packs = packs_of(view.visible(), &name.0).collect();
+        let packs = packs_of_image(view.visible(), &name.0).collect();
         let id = ID(format!("Image:{}", name.0));
-        write.delete(Kind::Image, &meta.unwrap_or_else(|| name.0.to_string()), id, if_version, dry_run, packs).await
+        let meta = meta.unwrap_or_else(|| name.0.to_string());
+        delete(&write, (Kind::Image, &meta), id, if_version, dry_run, packs).await
     }
 
     /// Makes a repository, and its organization where that is absent.
@@ -494,7 +410,7 @@ impl MutationRoot {
         #[graphql(desc = "The full name, org/repo.")] name: RepositoryName,
         #[graphql(desc = "Whether only the organization's managers and administrators see it.")] is_private: bool,
     ) -> Result<RepositoryPayload> {
-        let write = Write::of(ctx);
+        let write = writing(ctx);
         let done = match api::RepositoryName::parse(&name.0) {
             Ok(parsed) => {
                 let spec = RepositorySpec { name: name.0.to_string(), is_private: Some(is_private) };
@@ -513,7 +429,7 @@ impl MutationRoot {
         #[graphql(desc = "Whether only the organization's managers and administrators see it.")] is_private: bool,
         #[graphql(desc = "The version that it must be at.")] if_version: Option<String>,
     ) -> Result<RepositoryPayload> {
-        let write = Write::of(ctx);
+        let write = writing(ctx);
         let meta = repository_meta_name(&write.view(), &name);
         let mut patch = serde_json::json!({ "spec": { "isPrivate": is_private } });
         if let Some(version) = if_version {
@@ -531,11 +447,12 @@ impl MutationRoot {
         #[graphql(desc = "The version that it must be at.")] if_version: Option<String>,
         #[graphql(desc = "Whether only to tell what would become of it.", default = false)] dry_run: bool,
     ) -> Result<DeletePayload> {
-        let write = Write::of(ctx);
+        let write = writing(ctx);
         let view = write.view();
         let meta = repository_meta_name(&view, &name);
-        let packs = packs_of_repository(view.visible(), &name.0);
-        write.delete(Kind::Repository, &meta, ID(format!("Repository:{}", name.0)), if_version, dry_run, packs).await
+        let packs = packs_of_repository(view.visible(), &name.0).collect();
+        let id = ID(format!("Repository:{}", name.0));
+        delete(&write, (Kind::Repository, &meta), id, if_version, dry_run, packs).await
     }
 
     /// Makes an organization, whose manager you become.
@@ -544,7 +461,7 @@ impl MutationRoot {
         ctx: &Context<'_>,
         #[graphql(desc = "The name.")] name: String,
     ) -> Result<OrganizationPayload> {
-        let write = Write::of(ctx);
+        let write = writing(ctx);
         let spec = OrganizationSpec { name: name.clone(), creator: None, manager: None };
         let done = write.create(name.clone(), Spec::Organization(spec), false).await;
         organization_payload(&write, &name, done.map(|written| written.record))
@@ -564,7 +481,7 @@ impl MutationRoot {
                 format!("{CHANGED_MANAGERS} managers are the most that are changed at a time (limit: managers)");
             return Err(fail(ErrorCode::LimitExceeded, message));
         }
-        let write = Write::of(ctx);
+        let write = writing(ctx);
         let mut done = Err(Error::internal("nothing was tried"));
         for _ in 0..ATTEMPTS {
             done = match write.view().visible().organization(&organization) {
@@ -597,12 +514,12 @@ impl MutationRoot {
         #[graphql(desc = "The version that it must be at.")] if_version: Option<String>,
         #[graphql(desc = "Whether only to tell what would become of it.", default = false)] dry_run: bool,
     ) -> Result<DeletePayload> {
-        let write = Write::of(ctx);
+        let write = writing(ctx);
         let view = write.view();
         let repositories: Vec<_> = view.visible().repositories(&name).cloned().collect();
         let packs = repositories.iter().flat_map(|name| packs_of_repository(view.visible(), name)).collect();
         let id = ID(format!("Organization:{name}"));
-        write.delete(Kind::Organization, &name, id, if_version, dry_run, packs).await
+        delete(&write, (Kind::Organization, &name), id, if_version, dry_run, packs).await
     }
 
     /// Keeps a list of names as a pack, for kube clients to share. The same list is the same pack. To read the images
@@ -612,16 +529,16 @@ impl MutationRoot {
         ctx: &Context<'_>,
         #[graphql(desc = "What it is to have.")] spec: DataPackInput,
     ) -> Result<DataPackPayload> {
-        let write = Write::of(ctx);
-        let spec = spec.to_spec();
-        let done = create_pack(&write, spec).await;
+        let write = writing(ctx);
+        let quota = &ctx.data_unchecked::<Arc<Shared>>().app.quota;
+        let done = write.create_pack(spec.to_spec(), quota).await;
         let refused = |user_errors| DataPackPayload { data_pack: None, existed: false, user_errors, revision: None };
         match done {
             Ok(written) => Ok(DataPackPayload {
                 existed: !written.created,
                 data_pack: Some(write.view().pack_of(&written.record)),
                 user_errors: Vec::new(),
-                revision: Some(write.with(&written.record)),
+                revision: Some(Revision(write.with(&written.record))),
             }),
             Err(error @ Error::TooManyRequests(_)) => {
                 ctx.data_unchecked::<super::Answered>().limited();
@@ -632,33 +549,6 @@ impl MutationRoot {
     }
 }
 
-/// Those who have shown nothing make packs, too, so many a minute: the record is the gateway's.
-async fn create_pack(write: &Write<'_>, spec: DataPackSpec) -> Result<Written, Error> {
-    let registry = &write.shared.app.registry;
-    let object = ApiObject { metadata: ObjectMeta::default(), spec: Spec::DataPack(spec) };
-    if write.caller.is_authenticated() {
-        write.may(Verb::Create, Kind::DataPack, "", "").await?;
-        return registry.create(write.caller, object, WriteOptions::default()).await;
-    }
-    let gateway = Caller::authenticated(super::GATEWAY_USER, []);
-    let Spec::DataPack(spec) = &object.spec else { return Err(Error::internal("it is the spec of a pack")) };
-    let mut defaulted = object.spec.clone();
-    api::default_spec(&mut defaulted);
-    let fields = api::validate_spec("", &defaulted);
-    if !fields.is_empty() {
-        return Err(Error::Invalid { kind: Kind::DataPack, name: String::new(), fields });
-    }
-    let name = SpecHash::of(spec).map_err(|error| Error::BadRequest(error.to_string()))?.pack_name();
-    let known = registry.reader(write.caller).visible.get(Kind::DataPack, &name).is_some();
-    if !known && !write.shared.quota.take(registry.clock().now()) {
-        return Err(Error::TooManyRequests(format!(
-            "{} new packs a minute are made for those who have not signed in: sign in, or use resolve, which makes none",
-            write.shared.quota.per_minute()
-        )));
-    }
-    registry.create(&gateway, object, WriteOptions::default()).await
-}
-
 fn repository_meta_name(view: &View, name: &RepositoryName) -> String {
     let there = view.visible().repository(&name.0).map(|record| record.name().to_owned());
     let derived = || api::RepositoryName::parse(&name.0).map_or_else(|_| name.0.to_string(), |name| name.meta_name());
@@ -666,7 +556,7 @@ fn repository_meta_name(view: &View, name: &RepositoryName) -> String {
 }
 
 fn repository_payload(
-    write: &Write<'_>,
+    write: &Writing<'_>,
     name: &RepositoryName,
     done: Result<Written, Error>,
 ) -> Result<RepositoryPayload> {
@@ -676,7 +566,7 @@ fn repository_payload(
             repository: Some(view.repository_of(&written.record)),
             current: None,
             user_errors: Vec::new(),
-            revision: Some(write.with(&written.record)),
+            revision: Some(Revision(write.with(&written.record))),
         },
         Err(error) => RepositoryPayload {
             repository: None,
@@ -688,7 +578,7 @@ fn repository_payload(
 }
 
 fn organization_payload(
-    write: &Write<'_>,
+    write: &Writing<'_>,
     name: &str,
     done: Result<Arc<Record>, Error>,
 ) -> Result<OrganizationPayload> {
@@ -698,7 +588,7 @@ fn organization_payload(
             organization: Some(view.organization_of(&record)),
             current: None,
             user_errors: Vec::new(),
-            revision: Some(write.with(&record)),
+            revision: Some(Revision(write.with(&record))),
         },
         Err(error) => OrganizationPayload {
             organization: None,

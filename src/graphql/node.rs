@@ -7,11 +7,12 @@ use std::sync::Arc;
 use async_graphql::{ComplexObject, Context, Enum, ID, Interface, Object, Result, SimpleObject};
 use jiff::Timestamp;
 
-use super::catalog::{Order, RepositoryFilter, RepositoryQuery};
-use super::page::{ImageConnection, PageArgs, RepositoryConnection, repository_connection, tags};
+use super::catalog::{Order, RepositoryFilter};
+use super::page::{ImageConnection, RepositoryConnection, repository_connection, tags};
 use super::scalar::{DateTime, ImageName, Int53, RepositoryName, Url};
-use super::view::View;
+use super::view::{Nodes as _, View};
 use crate::api::{self, ImageType as ApiType};
+use crate::gateway::{self, PageArgs, RepositoryQuery};
 use crate::graph::{Record, organization_of};
 use crate::model::{ActionView, ImageView};
 
@@ -232,7 +233,7 @@ pub(super) struct Repository {
 
 impl Repository {
     pub(super) fn full_name(&self) -> &str {
-        self.record.repository().map_or("", |repository| repository.name)
+        self.record.repository().map_or("", |repository| repository.name())
     }
 
     fn latest(&self) -> Option<&Arc<Record>> {
@@ -272,13 +273,13 @@ impl Repository {
 
     /// Those of its latest image's keywords that are supported ones.
     async fn keywords(&self) -> Vec<&'static str> {
-        super::catalog::keywords_of(&self.record).collect()
+        gateway::keywords_of(&self.record).collect()
     }
 
     /// When it was made, or one of its images was last written.
     async fn updated_at(&self) -> DateTime {
         self.view.reads_organization(organization_of(self.full_name()));
-        at_ms(super::catalog::updated_ms(self.view.visible(), &self.record))
+        at_ms(gateway::updated_ms(self.view.visible(), &self.record))
     }
 
     /// Whether you may change it and its images.
@@ -356,7 +357,7 @@ impl Organization {
         #[graphql(desc = "The order; by name where it isn't said.")] order_by: Option<Order>,
     ) -> Result<RepositoryConnection> {
         let filter = RepositoryFilter::of_organization(self.plain_name());
-        let query = RepositoryQuery::new(None, Some(filter), order_by)?;
+        let query = RepositoryQuery::new(None, Some(filter.into()), order_by.map(Into::into))?;
         repository_connection(&self.view, query, &PageArgs { first, after, last: None, before: None })
     }
 

@@ -7,18 +7,19 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, Object, Result, SimpleObject};
 
 use super::Shared;
-use super::catalog::{ImageFilter, ImageQuery, Order, RepositoryFilter, RepositoryQuery, suggest};
+use super::catalog::{ImageFilter, Order, RepositoryFilter};
 use super::error::fail;
 use super::node::{DataPack, Entry, Image, Node, Organization, Repository, Viewer};
 use super::page::{
-    ImageConnection, LONGEST_PAGE, OrganizationConnection, PageArgs, RepositoryConnection, image_connection,
+    ImageConnection, OrganizationConnection, RepositoryConnection, image_connection,
     organization_connection, repository_connection,
 };
 use super::scalar::{ImageName, RepositoryName};
-use super::view::View;
+use super::view::{Nodes as _, View};
 use crate::api::validate::MAX_PACK_NAMES;
 use crate::api::{Kind, SUPPORTED_KEYWORDS};
 use crate::auth::Verb;
+use crate::gateway::{self, ImageQuery, LONGEST_PAGE, PageArgs, RepositoryQuery, Suggested};
 use crate::model::{self, ErrorCode, ImageView, docs_diff, image_changes};
 
 /// The most names that are resolved at a time: as many as a pack has.
@@ -165,7 +166,8 @@ impl QueryRoot {
         #[graphql(desc = "So many from the end.")] last: Option<i32>,
         #[graphql(desc = "Only those before this cursor.")] before: Option<String>,
     ) -> Result<ImageConnection> {
-        image_connection(view(ctx), &ImageQuery::new(filter, order_by)?, &PageArgs { first, after, last, before })
+        let query = ImageQuery::new(filter.map(Into::into), order_by.map(Into::into))?;
+        image_connection(view(ctx), &query, &PageArgs { first, after, last, before })
     }
 
     /// Repositories.
@@ -183,7 +185,7 @@ impl QueryRoot {
         #[graphql(desc = "So many from the end. Not by RELEVANCE.")] last: Option<i32>,
         #[graphql(desc = "Only those before this cursor. Not by RELEVANCE.")] before: Option<String>,
     ) -> Result<RepositoryConnection> {
-        let query = RepositoryQuery::new(query, filter, order_by)?;
+        let query = RepositoryQuery::new(query, filter.map(Into::into), order_by.map(Into::into))?;
         repository_connection(view(ctx), query, &PageArgs { first, after, last, before })
     }
 
@@ -209,8 +211,14 @@ impl QueryRoot {
     ) -> Result<Vec<Suggestion>> {
         let first = usize::try_from(first).map_err(|_| fail(ErrorCode::Invalid, "first can't be negative"))?;
         at_most("suggestions", first, LONGEST_PAGE)?;
-        let found = suggest(view(ctx), &text, first)?;
-        Ok(found.into_iter().map(|(text, node)| Suggestion { text, node }).collect())
+        let view = view(ctx);
+        let node = |found| match found {
+            Suggested::Image(record) => Node::Image(view.image_of(&record)),
+            Suggested::Repository(record) => Node::Repository(view.repository_of(&record)),
+            Suggested::Organization(record) => Node::Organization(view.organization_of(&record)),
+        };
+        let found = gateway::suggest(view, &text, first)?;
+        Ok(found.into_iter().map(|(text, found)| Suggestion { text, node: node(found) }).collect())
     }
 
     /// The images of these names, one entry a name in the order asked, at most 1000: a pack's content without a pack.

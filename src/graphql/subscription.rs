@@ -11,16 +11,17 @@ use futures::stream::{BoxStream, unfold};
 use futures::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
-use super::catalog::{ImageFilter, RepositoryFilter, passes, repository_passes};
+use super::catalog::{ImageFilter, RepositoryFilter};
 use super::error::{fail, refuse};
 use super::mutation::DataPackInput;
 use super::node::{DataPack, Entry, Image, Repository};
 use super::scalar::{ImageName, Revision};
-use super::view::View;
+use super::view::{Nodes as _, View};
 use super::{App, Shared};
 use crate::api::{self, FieldSelector, Kind, LabelSelector, Spec};
 use crate::auth::Caller;
 use crate::error::Error;
+use crate::gateway::{self, image_passes, repository_passes};
 use crate::graph::{Record, Revision as At, Visible};
 use crate::model::ErrorCode;
 use crate::registry::{EventType, Reader, Registry, Watch, WatchItem, WatchOptions, WatchStart};
@@ -225,7 +226,7 @@ impl<F: Fn(&View, &Record) -> bool> Followed<F> {
 fn id_of(record: &Record) -> String {
     match (record.image(), record.repository()) {
         (Some(image), _) => format!("Image:{}", image.name()),
-        (_, Some(repository)) => format!("Repository:{}", repository.name),
+        (_, Some(repository)) => format!("Repository:{}", repository.name()),
         _ => format!("{}:{}", record.kind(), record.name()),
     }
 }
@@ -242,7 +243,7 @@ impl SubscriptionRoot {
         #[graphql(desc = "What happened after this revision, instead of what is there.")] since: Option<Revision>,
         #[graphql(desc = "Whether it begins with what is there.", default = true)] initial: bool,
     ) -> Result<BoxStream<'static, Result<RepositoryChange>>> {
-        let filter = filter.unwrap_or_default();
+        let filter: gateway::RepositoryFilter = filter.unwrap_or_default().into();
         let keep = move |view: &View, record: &Record| repository_passes(view, &filter, record);
         let changes = follow(ctx, Kind::Repository, since, initial, keep).await?;
         let changes = changes.map(|change| {
@@ -265,8 +266,8 @@ impl SubscriptionRoot {
         #[graphql(desc = "What happened after this revision, instead of what is there.")] since: Option<Revision>,
         #[graphql(desc = "Whether it begins with what is there.", default = true)] initial: bool,
     ) -> Result<BoxStream<'static, Result<ImageChange>>> {
-        let filter = filter.unwrap_or_default();
-        let keep = move |_: &View, record: &Record| passes(&filter, record);
+        let filter: gateway::ImageFilter = filter.unwrap_or_default().into();
+        let keep = move |_: &View, record: &Record| image_passes(&filter, record);
         let changes = follow(ctx, Kind::Image, since, initial, keep).await?;
         let changes = changes.map(|change| {
             let Change { view, at, told } = change?;

@@ -21,6 +21,12 @@ pub enum Set<T> {
 }
 
 impl<T> Set<T> {
+    /// The same, but what would stay is cleared.
+    #[must_use]
+    pub fn or_clear(self) -> Self {
+        if matches!(self, Self::Keep) { Self::Clear } else { self }
+    }
+
     fn value(&self) -> Option<&T> {
         if let Self::To(value) = self { Some(value) } else { None }
     }
@@ -54,6 +60,74 @@ fn action(view: &ActionView) -> Action {
 }
 
 impl ImageChange {
+    /// Nothing changes of the image `name`.
+    #[must_use]
+    pub fn nothing(name: ImageName) -> Self {
+        Self {
+            name,
+            image_type: Set::Keep,
+            keywords: Set::Keep,
+            description: Set::Keep,
+            icon: Set::Keep,
+            docs: Set::Keep,
+            url: Set::Keep,
+            image_id: Set::Keep,
+            architecture: Set::Keep,
+            size: Set::Keep,
+            created_at: Set::Keep,
+            actions: Set::Keep,
+        }
+    }
+
+    /// What a kube manifest says: what it leaves out stays.
+    #[must_use]
+    pub fn of_spec(name: ImageName, spec: ImageSpec) -> Self {
+        fn set<T>(value: Option<T>) -> Set<T> {
+            value.map_or(Set::Keep, Set::To)
+        }
+        let detail = spec.detail.unwrap_or_default();
+        let view = |(key, action): (String, Action)| ActionView {
+            key,
+            name: action.name,
+            action_type: action.action_type,
+            template: action.actions,
+            command: action.cmd,
+        };
+        Self {
+            name,
+            image_type: set(spec.image_type),
+            keywords: set(detail.keywords),
+            description: set(detail.description),
+            icon: set(detail.icon),
+            docs: set(detail.docs),
+            url: set(detail.url),
+            image_id: set(detail.id),
+            architecture: set(detail.arch),
+            size: set(detail.size),
+            created_at: set(detail.creat_time),
+            actions: set(detail.actions.map(|actions| actions.into_iter().map(view).collect())),
+        }
+    }
+
+    /// The same, but what would stay is cleared: the image becomes this and nothing else.
+    #[must_use]
+    pub fn replacing(self) -> Self {
+        Self {
+            name: self.name,
+            image_type: self.image_type.or_clear(),
+            keywords: self.keywords.or_clear(),
+            description: self.description.or_clear(),
+            icon: self.icon.or_clear(),
+            docs: self.docs.or_clear(),
+            url: self.url.or_clear(),
+            image_id: self.image_id.or_clear(),
+            architecture: self.architecture.or_clear(),
+            size: self.size.or_clear(),
+            created_at: self.created_at.or_clear(),
+            actions: self.actions.or_clear(),
+        }
+    }
+
     /// The image that it makes where there is none.
     #[must_use]
     pub fn to_spec(&self) -> ImageSpec {

@@ -79,7 +79,7 @@ pub struct Access {
     /// Whether those who have not signed in read what is public.
     pub anonymous: bool,
     /// The pages of other sites that may ask.
-    pub origins: graphql::Origins,
+    pub origins: gateway::Origins,
     /// The documents that clients name by their hash.
     pub documents: graphql::TrustedDocuments,
 }

@@ -17,7 +17,8 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{App, Limits, Origins, TrustedDocuments, router};
+use super::{App, Limits, TrustedDocuments, router};
+use crate::gateway::{Origins, Quota};
 use crate::auth::users::{Tokens, Users};
 use crate::auth::{Authenticator, Authorizer};
 use crate::registry::testing::{Hub, image, pack, repository};
@@ -83,6 +84,7 @@ impl Door {
             authenticator: Authenticator::local(Some(Arc::clone(&tokens)), None, hub.clock.clone()),
             authorizer: Authorizer::Rules,
             anonymous: true,
+            quota: Arc::new(Quota::default()),
             origins: Origins::None,
             documents: TrustedDocuments::default(),
             limits: Limits::default(),

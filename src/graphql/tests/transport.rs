@@ -64,7 +64,7 @@ async fn what_is_no_request_is_refused_with_a_sentence() {
     }
     let request = Request::post("/graphql").body(Body::from(r#"{"query":"{keywords}"}"#)).unwrap();
     assert_eq!(door.send(request).await.status, 415);
-    let large = door.post(&[], vec![b' '; crate::graphql::BODY_LIMIT + 1]).await;
+    let large = door.post(&[], vec![b' '; crate::gateway::BODY_LIMIT + 1]).await;
     assert_eq!((large.status.as_u16(), large.error().0.as_str()), (413, "LIMIT_EXCEEDED"));
     let put = door.send(Request::put("/graphql").body(Body::empty()).unwrap()).await;
     assert_eq!((put.status.as_u16(), put.header("allow")), (405, "GET, HEAD, POST, OPTIONS"));

@@ -101,7 +101,7 @@ async fn packs_are_shared_by_what_they_name_and_nobody_makes_too_many() {
     assert_eq!((&first["existed"], &first["dataPack"]["grain"]), (&json!(false), &json!("GRID")));
     let again = door.ask(&make("labring/nginx:1.24")).await.data()["createDataPack"].clone();
     assert_eq!((&again["existed"], &again["dataPack"]["name"]), (&json!(true), &first["dataPack"]["name"]));
-    for i in 1..crate::graphql::ANONYMOUS_PACKS {
+    for i in 1..crate::gateway::ANONYMOUS_PACKS {
         assert_eq!(door.ask(&make(&format!("a/b:{i}"))).await.data()["createDataPack"]["existed"], false);
     }
     let refused = door.ask(&make("a/b:last")).await;

@@ -47,7 +47,7 @@ impl TrustedDocuments {
 }
 
 fn hash(document: &str) -> String {
-    super::hex(&Sha256::digest(document))
+    crate::gateway::hex(&Sha256::digest(document))
 }
 
 /// The documents that are known by their hash.

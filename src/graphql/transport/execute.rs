@@ -11,10 +11,10 @@ use futures::{FutureExt as _, StreamExt as _};
 use http::StatusCode;
 use serde_json::Value;
 
-use super::cache::{Answer, Key};
 use super::params::Params;
 use super::respond;
 use crate::auth::Caller;
+use crate::gateway::{Answer, Key};
 use crate::graph::Revision;
 use crate::graphql::error::{complete, server_error};
 use crate::graphql::view::View;
@@ -69,7 +69,11 @@ pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked) -> Outcome {
     let signed_in = asked.caller.is_authenticated();
     let revision = view.visible().revision();
     let operation = asked.params.operation_name.as_deref();
-    let key = Key::new(&document.text, operation, &asked.params.variables, &asked.caller, view.visible());
+    let variables = serde_json::to_vec(&asked.params.variables).unwrap_or_default();
+    // The operation's name, and whether there is one.
+    let named = [operation.unwrap_or_default().as_bytes(), &[u8::from(operation.is_some())]];
+    let parts = [document.text.as_bytes(), named[0], named[1], &variables];
+    let key = Key::new(&parts, &asked.caller, view.visible());
     if let Some(answer) = shared.transport.answers.get(&key, view.visible()) {
         return Outcome::Kept { answer, revision, signed_in };
     }
@@ -93,7 +97,7 @@ pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked) -> Outcome {
     let mut response = shared.schema.execute(request).await;
     complete(&mut response.errors);
     if sort == OperationType::Query && response.errors.is_empty() {
-        let answer = Arc::new(Answer::new(view.reads().clocks(view.visible()), respond::body(&response)));
+        let answer = Arc::new(Answer::new(view.reads().clocks(view.visible()), respond::body(&response), None));
         shared.transport.answers.put(key, &answer);
         return Outcome::Kept { answer, revision, signed_in };
     }

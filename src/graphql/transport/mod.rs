@@ -3,7 +3,6 @@
 //! Nothing here is anybody's identity but the Authorization header, or what `connection_init` says in its place; a POST
 //! must be `application/json`, which no page of another site can send without asking first.
 
-mod cache;
 mod documents;
 mod execute;
 mod graphiql;
@@ -23,17 +22,16 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_TYPE, HeaderName, UPGRADE, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_TYPE, UPGRADE, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
 use tokio::sync::Semaphore;
 
 use super::error::server_error;
-use super::{ANONYMOUS_PACKS, App, Quota, Shared};
+use super::{App, Shared};
 use crate::auth::Caller;
 use crate::error::Error;
-use crate::graph::Revision;
+use crate::gateway::{self, Answers};
 use crate::model::ErrorCode;
 use execute::{Asked, Outcome};
 use negotiate::Media;
@@ -41,13 +39,8 @@ use params::Params;
 use respond::refused;
 
 pub use documents::TrustedDocuments;
-pub use negotiate::Origins;
 pub use websocket::OPERATIONS;
 
-/// The largest body, in bytes.
-pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
-/// How long a body may take to come.
-const BODY_TIME: Duration = Duration::from_mins(1);
 /// The most connections by `WebSocket` at a time: they have left the listener, which counts the others.
 pub const SOCKETS: usize = 4096;
 /// The most operations that go on at a time, over all connections.
@@ -57,16 +50,11 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a browser may go by what it was told of who may ask.
 const PREFLIGHT_SECONDS: &str = "600";
 
-/// The header that tells the revision that an answer was read at.
-pub const REVISION: HeaderName = HeaderName::from_static("imagehub-revision");
-/// The header that demands a revision, or a later one.
-pub const MIN_REVISION: HeaderName = HeaderName::from_static("imagehub-min-revision");
-
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
 /// What the transport keeps.
 pub(super) struct State {
-    answers: cache::Answers,
+    answers: Answers,
     documents: documents::Documents,
 }
 
@@ -75,10 +63,9 @@ pub fn router(app: App) -> Router {
     let shared = Shared {
         schema: super::schema(),
         transport: State {
-            answers: cache::Answers::new(),
+            answers: Answers::default(),
             documents: documents::Documents::new(app.documents.clone()),
         },
-        quota: Quota::new(ANONYMOUS_PACKS),
         streams: Arc::new(Semaphore::new(STREAMS)),
         sockets: Arc::new(Semaphore::new(SOCKETS)),
         app,
@@ -158,11 +145,11 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
         Ok(caller) => caller,
         Err(error) => return respond::failed(&error, form),
     };
-    if let Err(error) = reach(&shared, headers).await {
+    if let Err(error) = gateway::reach(&shared.app.registry, headers).await {
         return respond::failed(&error, form);
     }
     let params = if posted {
-        match read(body).await {
+        match gateway::read_body(body).await {
             Ok(body) => Params::from_body(&body),
             Err((status, message)) => {
                 let code =
@@ -209,44 +196,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     mime.essence_str() == "application/json" && utf8
 }
 
-async fn read(body: Body) -> Result<bytes::Bytes, (StatusCode, String)> {
-    let read = tokio::time::timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect()).await;
-    let Ok(read) = read else {
-        return Err((StatusCode::REQUEST_TIMEOUT, format!("the body did not come within {BODY_TIME:?}")));
-    };
-    match read {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err((StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {BODY_LIMIT} bytes (limit: body)")))
-        }
-        Err(_) => Err((StatusCode::BAD_REQUEST, "the body broke off".to_owned())),
-    }
-}
-
-/// Who asks. Those who have shown nothing are somebody only where that is let.
+/// Who asks.
 async fn caller(shared: &Shared, headers: &HeaderMap) -> Result<Caller, Error> {
-    let caller = shared.app.authenticator.authenticate(None, headers).await?;
-    if !caller.is_authenticated() && !shared.app.anonymous {
-        return Err(Error::Unauthorized("sign in: send Authorization: Bearer and a token".to_owned()));
-    }
-    shared.app.authenticator.with_sight(caller).await
-}
-
-/// Waits for the revision that a request demands.
-async fn reach(shared: &Shared, headers: &HeaderMap) -> Result<(), Error> {
-    let Some(value) = headers.get(&MIN_REVISION) else { return Ok(()) };
-    let revision = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    let revision = revision.and_then(|text| text.parse().ok()).ok_or_else(|| {
-        Error::BadRequest(format!("{MIN_REVISION} must be a revision that an answer gave, a decimal number"))
-    })?;
-    shared.app.registry.wait_for(Revision(revision)).await
-}
-
-/// Bytes in hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    gateway::caller(&shared.app.authenticator, shared.app.anonymous, headers).await
 }

@@ -8,11 +8,10 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
-use super::REVISION;
-use super::cache::Answer;
 use super::execute::Done;
 use super::negotiate::Media;
 use crate::error::Error;
+use crate::gateway::{Answer, REVISION, names_tag};
 use crate::graph::Revision;
 use crate::graphql::error::server_error;
 use crate::model::{ErrorCode, faults};
@@ -118,7 +117,7 @@ pub(super) fn kept(
     request: &HeaderMap,
 ) -> Response {
     let by_get = *method != Method::POST;
-    let same = by_get && request.get_all(IF_NONE_MATCH).iter().any(|tags| names(tags, &answer.etag, media));
+    let same = by_get && names_tag(request, IF_NONE_MATCH, |name| name.strip_prefix("W/").unwrap_or(name) == tag(&answer.etag, media));
     let mut response = if same {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
@@ -147,10 +146,4 @@ fn tag(etag: &str, media: Media) -> String {
         Media::GraphqlResponse => format!("{}-g\"", etag.trim_end_matches('"')),
         _ => etag.to_owned(),
     }
-}
-
-fn names(tags: &HeaderValue, etag: &str, media: Media) -> bool {
-    let wanted = tag(etag, media);
-    let mut tags = tags.to_str().unwrap_or_default().split(',').map(str::trim);
-    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == wanted)
 }

@@ -1,0 +1,109 @@
+//! Whole answers, kept. An entry says which clocks it was read at; it is given again only where all of them still stand
+//! there in the snapshot of the request, so that nothing is ever invalidated, and what was written elsewhere in the
+//! catalogue costs nothing. Who asks is in the key.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use moka::sync::Cache;
+use sha2::{Digest as _, Sha256};
+
+use super::view::Clock;
+use crate::auth::Caller;
+use crate::graph::Visible;
+
+/// What all answers of a door take at most, in bytes.
+pub const ANSWER_BYTES: u64 = 64 * 1024 * 1024;
+/// The largest answer that is kept, in bytes.
+pub const LARGEST_ANSWER: usize = 1024 * 1024;
+
+/// What an answer is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key([u8; 32]);
+
+/// A whole answer without errors.
+#[derive(Debug)]
+pub struct Answer {
+    clocks: Box<[Clock]>,
+    /// The body.
+    pub body: Bytes,
+    /// A digest of it, in quotes.
+    pub etag: String,
+    /// The Link header that goes with it.
+    pub link: Option<HeaderValue>,
+}
+
+/// The answers that are kept.
+#[derive(Debug)]
+pub struct Answers(Cache<Key, Arc<Answer>>);
+
+impl Key {
+    /// Of what `parts` say, asked by `caller` with what it sees.
+    #[must_use]
+    pub fn new(parts: &[&[u8]], caller: &Caller, visible: &Visible) -> Self {
+        let mut hasher = Sha256::new();
+        let mut part = |bytes: &[u8]| {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        part(&(parts.len() as u64).to_le_bytes());
+        for one in parts {
+            part(one);
+        }
+        part(caller.user().as_bytes());
+        part(format!("{:?}", visible.sight()).as_bytes());
+        part(&[
+            u8::from(caller.is_authenticated()),
+            u8::from(caller.is_administrator()),
+            u8::from(caller.is_publisher()),
+        ]);
+        for group in caller.groups() {
+            part(group.as_bytes());
+        }
+        Self(hasher.finalize().into())
+    }
+}
+
+impl Answer {
+    /// One that was read at these clocks.
+    #[must_use]
+    pub fn new(clocks: Box<[Clock]>, body: Bytes, link: Option<HeaderValue>) -> Self {
+        let etag = Self::tag(&body);
+        Self { clocks, body, etag, link }
+    }
+
+    /// The entity tag of a body.
+    #[must_use]
+    pub fn tag(body: &[u8]) -> String {
+        format!("\"{}\"", super::hex(&Sha256::digest(body)[..16]))
+    }
+
+    /// Whether it is still right for what `visible` shows.
+    #[must_use]
+    pub fn stands(&self, visible: &Visible) -> bool {
+        self.clocks.iter().all(|clock| clock.stands(visible))
+    }
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        let weigh = |_: &Key, answer: &Arc<Answer>| u32::try_from(answer.body.len() + 256).unwrap_or(u32::MAX);
+        Self(Cache::builder().max_capacity(ANSWER_BYTES).weigher(weigh).build())
+    }
+}
+
+impl Answers {
+    /// The answer, if it is still right for what `visible` shows.
+    #[must_use]
+    pub fn get(&self, key: &Key, visible: &Visible) -> Option<Arc<Answer>> {
+        self.0.get(key).filter(|answer| answer.stands(visible))
+    }
+
+    /// Keeps an answer, unless it is very large.
+    pub fn put(&self, key: Key, answer: &Arc<Answer>) {
+        if answer.body.len() <= LARGEST_ANSWER {
+            self.0.insert(key, Arc::clone(answer));
+        }
+    }
+}

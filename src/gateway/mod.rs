@@ -1,0 +1,25 @@
+//! What the doors that are not kube's have in common: who asks and what they demand, what one request reads, the lists
+//! of the catalogue and their pages, whole answers that are kept, and how a write is decided under clean names.
+//!
+//! Nothing here knows a form on the wire: GraphQL and REST each say the same in their own.
+
+mod catalog;
+mod http;
+mod kept;
+mod page;
+mod quota;
+mod view;
+mod write;
+
+pub use catalog::{
+    FILTER_VALUES, Facet, FacetField, Found, ImageFilter, ImageQuery, Order, OrderField, RepositoryFilter,
+    RepositoryQuery, Suggested, TEXT_BYTES, facet, image_passes, keywords_of, repository_passes, suggest, updated_ms,
+};
+pub use http::{
+    BODY_LIMIT, BODY_TIME, MIN_REVISION, Origins, REVISION, accepted, caller, hex, names_tag, read_body, reach,
+};
+pub use kept::{ANSWER_BYTES, Answer, Answers, Key, LARGEST_ANSWER};
+pub use page::{LONGEST_CURSOR, LONGEST_PAGE, PAGE, Page, PageArgs, images, organizations, repositories, tags};
+pub use quota::{ANONYMOUS_PACKS, Quota};
+pub use view::{Clock, Reads, View};
+pub use write::{Applied, Plan, Writing, packs_of_image, packs_of_repository};

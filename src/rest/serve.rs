@@ -1,0 +1,212 @@
+//! From a request to its answer: the path, the method, who asks, the query; then what it is about.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{FromRequestParts as _, RawPathParams, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{any, get};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use tokio::sync::Semaphore;
+
+use super::contract::{BASE, Endpoint, ROUTES, Route, query};
+use super::problem::Problem;
+use super::query::Params;
+use super::rate::Rates;
+use super::{App, Shared, apply, events, openapi, page, read, respond, watch, write};
+use crate::auth::Caller;
+use crate::error::Error;
+use crate::gateway::{self, Answers, View, Writing};
+use crate::model::ErrorCode;
+
+/// How long a browser may go by what it was told of who may ask.
+const PREFLIGHT_SECONDS: &str = "600";
+const EXPOSED: &str = "imagehub-revision, etag, link, location, retry-after, ratelimit, ratelimit-policy, \
+                       preference-applied";
+const TAKEN: &str = "authorization, content-type, imagehub-min-revision, if-match, if-none-match, prefer, last-event-id";
+
+/// The door's paths: all under `/api/v1`, and the page that shows them at `/docs`.
+pub fn router(app: App) -> Router {
+    let rates = Rates::new(app.registry.clock().clone());
+    let streams = Arc::new(Semaphore::new(watch::STREAMS));
+    let shared = Arc::new(Shared { app, answers: Answers::default(), streams, rates });
+    let mut router = Router::new();
+    for route in &ROUTES {
+        let path = format!("{BASE}{}", route.path);
+        router = router.route(
+            &path,
+            any(move |State(shared): State<Arc<Shared>>, request: Request<Body>| answer(shared, Some(route), request)),
+        );
+    }
+    let nowhere = |State(shared): State<Arc<Shared>>, request: Request<Body>| answer(shared, None, request);
+    router
+        .route("/docs", get(page::page))
+        .route("/docs/{file}", get(page::file))
+        .fallback(nowhere)
+        .with_state(shared)
+}
+
+/// A request that is being answered.
+pub(super) struct Call {
+    pub(super) shared: Arc<Shared>,
+    pub(super) endpoint: Endpoint,
+    pub(super) method: Method,
+    /// What the path's parameters are.
+    pub(super) names: Vec<String>,
+    pub(super) params: Params,
+    pub(super) caller: Caller,
+    pub(super) headers: HeaderMap,
+    pub(super) uri: Uri,
+}
+
+impl Call {
+    /// What the caller sees now.
+    pub(super) fn view(&self) -> View {
+        View::new(self.shared.app.registry.reader(&self.caller), self.caller.clone())
+    }
+
+    /// What the caller writes with.
+    pub(super) fn writing(&self) -> Writing<'_> {
+        let App { registry, authorizer, .. } = &self.shared.app;
+        Writing { registry, authorizer, caller: &self.caller }
+    }
+
+    fn name(&self, at: usize) -> &str {
+        self.names.get(at).map_or("", String::as_str)
+    }
+
+    /// The full name of the image that the path names.
+    pub(super) fn image_name(&self) -> String {
+        format!("{}/{}:{}", self.name(0), self.name(1), self.name(2))
+    }
+
+    /// The full name of the repository that the path names.
+    pub(super) fn repository_name(&self) -> String {
+        format!("{}/{}", self.name(0), self.name(1))
+    }
+
+    /// The first name of the path: an organization's, or a pack's.
+    pub(super) fn first_name(&self) -> &str {
+        self.name(0)
+    }
+
+    /// Whether only to tell what would become of it.
+    pub(super) fn dry_run(&self) -> bool {
+        self.params.flag("dryRun") == Some(true)
+    }
+}
+
+async fn answer(shared: Arc<Shared>, route: Option<&'static Route>, request: Request<Body>) -> Response {
+    let allowed = shared.app.origins.allowed(request.headers());
+    let mut response = match dispatch(shared, route, request).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.append(VARY, HeaderValue::from_static("Origin"));
+    if let Some(origin) = allowed {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    }
+    response
+}
+
+/// The methods of a path, as an Allow header has them.
+fn methods(route: &Route) -> String {
+    let mut all = Vec::new();
+    for method in route.methods {
+        all.push(method.as_str());
+        if *method == Method::GET {
+            all.push("HEAD");
+        }
+    }
+    all.push("OPTIONS");
+    all.join(", ")
+}
+
+async fn dispatch(
+    shared: Arc<Shared>,
+    route: Option<&'static Route>,
+    request: Request<Body>,
+) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let Some(route) = route else {
+        let detail = format!("nothing is served at this path; {BASE}/openapi.json tells what is");
+        return Err(Problem::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, detail));
+    };
+    if parts.method == Method::OPTIONS {
+        return Ok(preflight(&shared, route, &parts.headers));
+    }
+    let read = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
+    if !route.methods.contains(&read) {
+        return Err(Problem::method(&methods(route)));
+    }
+    let app = &shared.app;
+    let caller = gateway::caller(&app.authenticator, app.anonymous, &parts.headers).await?;
+    let rate = shared.rates.take(&caller)?;
+    let endpoint = route.endpoint;
+    let names = RawPathParams::from_request_parts(&mut parts, &()).await;
+    let names = names.map_err(|_| Problem::unreadable("the path is not percent-encoded UTF-8"))?;
+    let names = names.iter().map(|(_, value)| value.to_owned()).collect();
+    let params = Params::read(&parts.uri, query(endpoint, &read))?;
+    gateway::reach(&app.registry, &parts.headers).await?;
+    let (method, headers, uri) = (parts.method, parts.headers, parts.uri);
+    let call = Call { shared: Arc::clone(&shared), endpoint, method, names, params, caller, headers, uri };
+    let answered = match (endpoint, read.as_str()) {
+        (Endpoint::OpenApi, _) => openapi::answer(&call),
+        (Endpoint::Events, _) => events::answer(call).await,
+        (_, "GET") => watch::answer(call).await,
+        (Endpoint::Images, _) => apply::answer(&call, body).await,
+        (Endpoint::Resolve, _) => read::resolve(&call, body).await,
+        (Endpoint::Packs, _) => write::pack(&call, body).await,
+        (_, "DELETE") => write::delete(&call).await,
+        (_, verb) => write::put(&call, body, verb == "PUT").await,
+    };
+    let mut response = answered.unwrap_or_else(Problem::into_response);
+    rate.tell(response.headers_mut());
+    Ok(response)
+}
+
+fn preflight(shared: &Shared, route: &Route, headers: &HeaderMap) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let all = HeaderValue::from_str(&methods(route)).unwrap_or(HeaderValue::from_static("GET"));
+    response.headers_mut().insert(ALLOW, all.clone());
+    if shared.app.origins.allowed(headers).is_some() {
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_METHODS, all);
+        let wanted: [(HeaderName, &str); 2] =
+            [(ACCESS_CONTROL_ALLOW_HEADERS, TAKEN), (ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS)];
+        for (name, value) in wanted {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+    }
+    response
+}
+
+/// The whole body, of those who may write at all: others don't get to send one.
+pub(super) async fn body(call: &Call, body: Body, kind: Option<crate::api::Kind>) -> Result<bytes::Bytes, Problem> {
+    if let Some(kind) = kind
+        && !call.caller.is_authenticated()
+    {
+        call.shared.app.registry.authorize(&call.caller, crate::auth::Verb::Create, kind, "", "")?;
+    }
+    gateway::read_body(body).await.map_err(|(status, detail)| {
+        let too_large = status == StatusCode::PAYLOAD_TOO_LARGE;
+        let code = if too_large { ErrorCode::LimitExceeded } else { ErrorCode::Invalid };
+        Problem::new(status, code, detail)
+    })
+}
+
+/// The error of a token that is no good any more.
+pub(super) fn revoked() -> Problem {
+    Error::Unauthorized("the token has been taken back, or has expired".to_owned()).into()
+}
+
+/// What is said of who may keep an answer.
+pub(super) fn told(call: &Call) -> respond::Told<'_> {
+    respond::Told { signed_in: call.caller.is_authenticated(), headers: &call.headers }
+}
