@@ -37,7 +37,7 @@ use crate::auth::{Caller, Peer};
 use crate::error::Error;
 use crate::graph::Revision;
 use crate::model::ErrorCode;
-use crate::relay::Turn;
+use crate::relay::{Relay, Turn};
 use execute::{Asked, Outcome};
 use negotiate::Media;
 use params::Params;
@@ -189,22 +189,18 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
     if media == Media::EventStream {
         return sse::respond(&shared, &asked);
     }
-    let outcome = match &shared.app.relay {
-        Some(relay) if posted && execute::is_mutation(&shared, &asked) => {
-            let request = Request::from_parts(parts.clone(), Body::from(sent));
-            match relay.turn(&asked.caller, request).await {
-                Ok(Turn::Elsewhere(response)) => return response,
-                Ok(Turn::Here(_, term)) => {
-                    let outcome = execute::execute(&shared, &asked).await;
-                    if let Err(error) = term.holds() {
-                        return respond::failed(&error, form);
-                    }
-                    outcome
-                }
-                Err(error) => return respond::failed(&error, form),
-            }
+    let outcome = if let Some(relay) = &shared.app.relay
+        && posted
+        && execute::is_mutation(&shared, &asked)
+    {
+        let request = Request::from_parts(parts.clone(), Body::from(sent));
+        match in_turn(&shared, &**relay, &asked, request).await {
+            Ok(Done::Here(outcome)) => outcome,
+            Ok(Done::Elsewhere(response)) => return response,
+            Err(error) => return respond::failed(&error, form),
         }
-        _ => execute::execute(&shared, &asked).await,
+    } else {
+        execute::execute(&shared, &asked).await
     };
     match outcome {
         Outcome::Kept { answer, revision, signed_in } => {
@@ -223,6 +219,29 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             }
             response
+        }
+    }
+}
+
+/// What became of a mutation where there are several servers.
+enum Done {
+    Here(Outcome),
+    Elsewhere(Response),
+}
+
+/// Executes a mutation, or has it executed by the server whose turn it is.
+async fn in_turn(
+    shared: &Arc<Shared>,
+    relay: &dyn Relay,
+    asked: &Asked,
+    request: Request<Body>,
+) -> Result<Done, Error> {
+    match relay.turn(&asked.caller, request).await? {
+        Turn::Elsewhere(response) => Ok(Done::Elsewhere(response)),
+        Turn::Here(_, term) => {
+            let outcome = execute::execute(shared, asked).await;
+            term.holds()?;
+            Ok(Done::Here(outcome))
         }
     }
 }
