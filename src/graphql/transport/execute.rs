@@ -93,7 +93,7 @@ pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked) -> Outcome {
     let mut response = shared.schema.execute(request).await;
     complete(&mut response.errors);
     if sort == OperationType::Query && response.errors.is_empty() {
-        let answer = Arc::new(Answer::new(view.reads().clocks(view.visible()), respond::body(&response)));
+        let answer = Arc::new(Answer::new(&view.reads(), view.visible(), respond::body(&response)));
         shared.transport.answers.put(key, &answer);
         return Outcome::Kept { answer, revision, signed_in };
     }
