@@ -10,7 +10,7 @@ use http::header::{ACCEPT, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
-use crate::auth::{Authenticator, Caller};
+use crate::auth::{Authenticator, Caller, Peer};
 use crate::error::Error;
 use crate::graph::Revision;
 use crate::registry::Registry;
@@ -33,8 +33,13 @@ pub const MIN_REVISION: HeaderName = HeaderName::from_static("imagehub-min-revis
 ///
 /// # Errors
 /// [`Error::Unauthorized`]; what the authenticator says.
-pub async fn caller(authenticator: &Authenticator, anonymous: bool, headers: &HeaderMap) -> Result<Caller, Error> {
-    let caller = authenticator.authenticate(None, headers).await?;
+pub async fn caller(
+    authenticator: &Authenticator,
+    anonymous: bool,
+    peer: Option<&Peer>,
+    headers: &HeaderMap,
+) -> Result<Caller, Error> {
+    let caller = authenticator.authenticate(peer, headers).await?;
     if !caller.is_authenticated() && !anonymous {
         return Err(Error::Unauthorized("sign in: send Authorization: Bearer and a token".to_owned()));
     }

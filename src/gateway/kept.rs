@@ -9,7 +9,7 @@ use http::HeaderValue;
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
-use super::view::Clock;
+use super::view::{Clock, Reads};
 use crate::auth::Caller;
 use crate::graph::Visible;
 
@@ -25,6 +25,8 @@ pub struct Key([u8; 32]);
 /// A whole answer without errors.
 #[derive(Debug)]
 pub struct Answer {
+    /// The filling of the graph that the clocks are of.
+    generation: u64,
     clocks: Box<[Clock]>,
     /// The body.
     pub body: Bytes,
@@ -66,11 +68,12 @@ impl Key {
 }
 
 impl Answer {
-    /// One that was read at these clocks.
+    /// One that was read from what `reads` says of what `visible` shows.
     #[must_use]
-    pub fn new(clocks: Box<[Clock]>, body: Bytes, link: Option<HeaderValue>) -> Self {
+    pub fn new(reads: &Reads, visible: &Visible, body: Bytes, link: Option<HeaderValue>) -> Self {
         let etag = Self::tag(&body);
-        Self { clocks, body, etag, link }
+        let (generation, clocks) = (visible.generation(), reads.clocks(visible));
+        Self { generation, clocks, body, etag, link }
     }
 
     /// The entity tag of a body.
@@ -82,7 +85,7 @@ impl Answer {
     /// Whether it is still right for what `visible` shows.
     #[must_use]
     pub fn stands(&self, visible: &Visible) -> bool {
-        self.clocks.iter().all(|clock| clock.stands(visible))
+        self.generation == visible.generation() && self.clocks.iter().all(|clock| clock.stands(visible))
     }
 }
 

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Authenticator, Authorizer};
 use crate::gateway::{Origins, Quota};
 use crate::registry::Registry;
+use crate::relay::Relay;
 use mutation::MutationRoot;
 use query::QueryRoot;
 use subscription::SubscriptionRoot;
@@ -57,6 +58,8 @@ pub struct App {
     pub origins: Origins,
     /// The documents that clients name instead of sending them.
     pub documents: TrustedDocuments,
+    /// Who answers what is written, where there are several servers; `None`: this one.
+    pub relay: Option<Arc<dyn Relay>>,
     /// What one request may ask for.
     pub limits: Limits,
     /// Ends the streams.

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Authenticator, Authorizer};
 use crate::gateway::{Answers, Origins, Quota};
 use crate::registry::Registry;
+use crate::relay::Relay;
 use rate::Rates;
 
 pub use apply::APPLIED_ITEMS;
@@ -39,7 +40,7 @@ pub use contract::BASE;
 pub use openapi::document;
 pub use rate::{CLIENTS, REQUESTS};
 pub use read::ANSWER_LIMIT;
-pub use serve::router;
+pub use serve::{Doors, router};
 pub use watch::{LONGEST_STREAM, LONGEST_WAIT, STREAMS};
 
 /// The media type of most answers.
@@ -60,6 +61,8 @@ pub struct App {
     pub anonymous: bool,
     /// What those who have not signed in may still leave behind.
     pub quota: Arc<Quota>,
+    /// Who answers what is written, where there are several servers; `None`: this one.
+    pub relay: Option<Arc<dyn Relay>>,
     /// The pages of other sites that may ask.
     pub origins: Origins,
     /// Ends the streams.

@@ -11,6 +11,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, VARY,
 };
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use tokio::sync::Semaphore;
 
@@ -19,10 +20,11 @@ use super::problem::Problem;
 use super::query::Params;
 use super::rate::Rates;
 use super::{App, Shared, apply, events, openapi, page, read, respond, watch, write};
-use crate::auth::Caller;
+use crate::auth::{Caller, Peer};
 use crate::error::Error;
 use crate::gateway::{self, Answers, View, Writing};
 use crate::model::ErrorCode;
+use crate::relay::Turn;
 
 /// How long a browser may go by what it was told of who may ask.
 const PREFLIGHT_SECONDS: &str = "600";
@@ -30,25 +32,44 @@ const EXPOSED: &str = "imagehub-revision, etag, link, location, retry-after, rat
                        preference-applied";
 const TAKEN: &str = "authorization, content-type, imagehub-min-revision, if-match, if-none-match, prefer, last-event-id";
 
-/// The door's paths: all under `/api/v1`, and the page that shows them at `/docs`.
-pub fn router(app: App) -> Router {
+/// The door's paths.
+#[derive(Debug, Clone)]
+pub struct Doors {
+    /// All under `/api/v1`, and the page that shows them at `/docs`: for clients.
+    pub all: Router,
+    /// Those that are written to: where replicas send on to one another what they are asked for.
+    pub written: Router,
+}
+
+/// The door's paths.
+pub fn router(app: App) -> Doors {
     let rates = Rates::new(app.registry.clock().clone());
     let streams = Arc::new(Semaphore::new(watch::STREAMS));
     let shared = Arc::new(Shared { app, answers: Answers::default(), streams, rates });
-    let mut router = Router::new();
+    let (mut all, mut written) = (Router::new(), Router::new());
     for route in &ROUTES {
         let path = format!("{BASE}{}", route.path);
-        router = router.route(
-            &path,
-            any(move |State(shared): State<Arc<Shared>>, request: Request<Body>| answer(shared, Some(route), request)),
-        );
+        let method = any(move |State(shared): State<Arc<Shared>>, request: Request<Body>| {
+            answer(shared, Some(route), request)
+        });
+        if route.methods.iter().any(|method| writes(route.endpoint, method)) {
+            written = written.route(&path, method.clone());
+        }
+        all = all.route(&path, method);
     }
-    let nowhere = |State(shared): State<Arc<Shared>>, request: Request<Body>| answer(shared, None, request);
-    router
+    let nowhere = any(|State(shared): State<Arc<Shared>>, request: Request<Body>| answer(shared, None, request));
+    let all = all
+        .route(BASE, nowhere.clone())
+        .route(&format!("{BASE}/"), nowhere.clone())
+        .route(&format!("{BASE}/{{*path}}"), nowhere)
         .route("/docs", get(page::page))
-        .route("/docs/{file}", get(page::file))
-        .fallback(nowhere)
-        .with_state(shared)
+        .route("/docs/{file}", get(page::file));
+    Doors { all: all.with_state(Arc::clone(&shared)), written: written.with_state(shared) }
+}
+
+/// Whether a request of this method writes.
+fn writes(endpoint: Endpoint, method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD) && endpoint != Endpoint::Resolve
 }
 
 /// A request that is being answered.
@@ -134,7 +155,7 @@ async fn dispatch(
     route: Option<&'static Route>,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let Some(route) = route else {
         let detail = format!("nothing is served at this path; {BASE}/openapi.json tells what is");
         return Err(Problem::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, detail));
@@ -147,17 +168,46 @@ async fn dispatch(
         return Err(Problem::method(&methods(route)));
     }
     let app = &shared.app;
-    let caller = gateway::caller(&app.authenticator, app.anonymous, &parts.headers).await?;
+    let peer = parts.extensions.get::<Arc<Peer>>().cloned();
+    let caller = gateway::caller(&app.authenticator, app.anonymous, peer.as_deref(), &parts.headers).await?;
     let rate = shared.rates.take(&caller)?;
-    let endpoint = route.endpoint;
+    let answered = match &app.relay {
+        Some(relay) if writes(route.endpoint, &read) => {
+            match relay.turn(&caller, Request::from_parts(parts, body)).await? {
+                Turn::Elsewhere(response) => return Ok(response),
+                Turn::Here(request, term) => {
+                    let (parts, body) = request.into_parts();
+                    let answered = here(&shared, route.endpoint, &read, caller, parts, body).await;
+                    // What was done is told only while it is this server's to tell.
+                    term.holds()?;
+                    answered
+                }
+            }
+        }
+        _ => here(&shared, route.endpoint, &read, caller, parts, body).await,
+    };
+    let mut response = answered.unwrap_or_else(Problem::into_response);
+    rate.tell(response.headers_mut());
+    Ok(response)
+}
+
+/// Answers a request that is this server's to answer; `read` is its method, GET for HEAD.
+async fn here(
+    shared: &Arc<Shared>,
+    endpoint: Endpoint,
+    read: &Method,
+    caller: Caller,
+    mut parts: Parts,
+    body: Body,
+) -> Result<Response, Problem> {
     let names = RawPathParams::from_request_parts(&mut parts, &()).await;
     let names = names.map_err(|_| Problem::unreadable("the path is not percent-encoded UTF-8"))?;
     let names = names.iter().map(|(_, value)| value.to_owned()).collect();
-    let params = Params::read(&parts.uri, query(endpoint, &read))?;
-    gateway::reach(&app.registry, &parts.headers).await?;
+    let params = Params::read(&parts.uri, query(endpoint, read))?;
+    gateway::reach(&shared.app.registry, &parts.headers).await?;
     let (method, headers, uri) = (parts.method, parts.headers, parts.uri);
-    let call = Call { shared: Arc::clone(&shared), endpoint, method, names, params, caller, headers, uri };
-    let answered = match (endpoint, read.as_str()) {
+    let call = Call { shared: Arc::clone(shared), endpoint, method, names, params, caller, headers, uri };
+    match (endpoint, read.as_str()) {
         (Endpoint::OpenApi, _) => openapi::answer(&call),
         (Endpoint::Events, _) => events::answer(call).await,
         (_, "GET") => watch::answer(call).await,
@@ -166,10 +216,7 @@ async fn dispatch(
         (Endpoint::Packs, _) => write::pack(&call, body).await,
         (_, "DELETE") => write::delete(&call).await,
         (_, verb) => write::put(&call, body, verb == "PUT").await,
-    };
-    let mut response = answered.unwrap_or_else(Problem::into_response);
-    rate.tell(response.headers_mut());
-    Ok(response)
+    }
 }
 
 fn preflight(shared: &Shared, route: &Route, headers: &HeaderMap) -> Response {

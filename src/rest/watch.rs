@@ -84,7 +84,7 @@ fn current(call: &Call, view: &View) -> Result<Arc<Answer>, Problem> {
         return Ok(answer);
     }
     let Made { body, link } = read::read(call, view)?;
-    let answer = Arc::new(Answer::new(view.reads().clocks(view.visible()), body, link));
+    let answer = Arc::new(Answer::new(&view.reads(), view.visible(), body, link));
     call.shared.answers.put(key, &answer);
     Ok(answer)
 }

@@ -35,6 +35,10 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/metrics", get(metrics))
         .route("/graphql", any(door))
         .route("/graphql/{*path}", any(door))
+        .route("/api/v1", any(door))
+        .route("/api/v1/{*path}", any(door))
+        .route("/docs", any(door))
+        .route("/docs/{*path}", any(door))
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "nothing is served at this path; GET / lists what is") })
         .method_not_allowed_fallback(|| async {
             problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes GET and HEAD only")
@@ -53,7 +57,7 @@ async fn index() -> Json<serde_json::Value> {
     Json(json!({
         "name": "imagehub",
         "version": env!("CARGO_PKG_VERSION"),
-        "paths": ["/healthz", "/livez", "/readyz", "/metrics", "/graphql"],
+        "paths": ["/healthz", "/livez", "/readyz", "/metrics", "/graphql", "/api/v1", "/docs"],
     }))
 }
 

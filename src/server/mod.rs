@@ -33,10 +33,12 @@ use crate::auth::{Authenticator, Authorizer, Caller, OrganizationCreators};
 use crate::clock::{SharedClock, SystemClock};
 use crate::controller;
 use crate::datapack::Packs;
+use crate::gateway::{Origins, Quota};
 use crate::graph::{Graph, Window};
 use crate::graphql;
 use crate::kube_api;
 use crate::registry::Registry;
+use crate::rest;
 use crate::storage::Storage;
 use critical::Critical;
 
@@ -79,7 +81,7 @@ pub struct Access {
     /// Whether those who have not signed in read what is public.
     pub anonymous: bool,
     /// The pages of other sites that may ask.
-    pub origins: gateway::Origins,
+    pub origins: Origins,
     /// The documents that clients name by their hash.
     pub documents: graphql::TrustedDocuments,
 }
@@ -220,31 +222,49 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     measured.send_replace(Some(Arc::new(metrics::all(&registry, &requests))));
 
     let (ending, end) = (CancellationToken::new(), CancellationToken::new());
-    opened_doors.send_replace(Some(graphql::router(graphql::App {
-        registry: Arc::clone(&registry),
-        authenticator: opened.authenticator.clone(),
-        authorizer: opened.authorizer.clone(),
-        anonymous: config.gateway.anonymous,
-        origins: config.gateway.origins.clone(),
-        documents: config.gateway.documents.clone(),
-        limits: graphql::Limits::default(),
-        stop: ending.clone(),
-    })));
     let member = if let Some(replica) = replica {
         Some(replica.join(&registry, ending.clone(), end.clone(), &mut tasks)?)
     } else {
         tasks.spawn("the controllers", controller::run(Arc::clone(&registry)));
         None
     };
+    let relay = member.as_ref().map(|member| Arc::clone(&member.relay));
+    let quota = Arc::new(Quota::default());
+    let graphql = graphql::router(graphql::App {
+        registry: Arc::clone(&registry),
+        authenticator: opened.authenticator.clone(),
+        authorizer: opened.authorizer.clone(),
+        anonymous: config.gateway.anonymous,
+        quota: Arc::clone(&quota),
+        origins: config.gateway.origins.clone(),
+        documents: config.gateway.documents.clone(),
+        relay: relay.clone(),
+        limits: graphql::Limits::default(),
+        stop: ending.clone(),
+    });
+    let rest = rest::router(rest::App {
+        registry: Arc::clone(&registry),
+        authenticator: opened.authenticator.clone(),
+        authorizer: opened.authorizer.clone(),
+        anonymous: config.gateway.anonymous,
+        quota,
+        relay: relay.clone(),
+        origins: config.gateway.origins.clone(),
+        stop: ending.clone(),
+    });
+    opened_doors.send_replace(Some(graphql.clone().merge(rest.all)));
     let app = kube_api::App {
         registry: Arc::clone(&registry),
         authenticator: opened.authenticator,
         authorizer: opened.authorizer,
-        relay: member.as_ref().map(|member| Arc::clone(&member.relay)),
+        relay,
         ready: ready_seen,
         stop: ending.clone(),
     };
-    let router = layers::around(kube_api::router(app), "kube", requests);
+    let router = kube_api::router(app);
+    // Where there are several replicas, this is where they send writes on to one another.
+    let router = if member.is_some() { graphql.merge(rest.written).merge(router) } else { router };
+    let router = layers::around(router, "kube", requests);
     let tls = rotation::tls(opened.certificates);
     tasks.spawn("the Kubernetes door", listen::Door { listener: kube, tls: Some(tls), router }.serve(stop.clone()));
     if let Home::Machine(Machine { demo: true, .. }) = &config.home {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which layers each layer may name. From the bottom up.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("api", &["error"]),
     ("error", &["api"]),
     ("clock", &[]),
@@ -15,8 +15,9 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("registry", &["api", "clock", "error", "storage", "graph", "datapack", "auth"]),
     ("controller", &["api", "clock", "error", "graph", "auth", "registry", "datapack"]),
     ("model", &["api", "error", "graph"]),
-    ("graphql", &["api", "clock", "error", "graph", "datapack", "registry", "auth", "model"]),
-    ("kube_api", &["api", "clock", "error", "graph", "datapack", "registry", "controller", "auth"]),
+    ("relay", &["error", "auth"]),
+    ("graphql", &["api", "clock", "error", "graph", "datapack", "registry", "auth", "model", "relay"]),
+    ("kube_api", &["api", "clock", "error", "graph", "datapack", "registry", "controller", "auth", "relay"]),
     ("server", ALL),
     ("cli", ALL),
 ];
@@ -31,6 +32,7 @@ const ALL: &[&str] = &[
     "registry",
     "controller",
     "model",
+    "relay",
     "graphql",
     "kube_api",
     "server",

@@ -1,6 +1,7 @@
 //! The door's answers, by its router: status, headers and bodies.
 
 mod reads;
+mod relay;
 mod streams;
 mod transport;
 mod writes;
@@ -87,6 +88,7 @@ impl Door {
             quota: Arc::new(Quota::default()),
             origins: Origins::None,
             documents: TrustedDocuments::default(),
+            relay: None,
             limits: Limits::default(),
             stop: CancellationToken::new(),
         };

@@ -1,7 +1,9 @@
 //! GraphQL over HTTP, WebSocket and server-sent events, as their specifications have it.
 //!
 //! Nothing here is anybody's identity but the Authorization header, or what `connection_init` says in its place; a POST
-//! must be `application/json`, which no page of another site can send without asking first.
+//! must be `application/json`, which no page of another site can send without asking first. Behind TLS, where replicas
+//! send mutations on to one another, it may also be a client certificate: that a browser would show one by itself changes
+//! nothing, since pages of other sites are not let read, nor write.
 
 mod documents;
 mod execute;
@@ -29,10 +31,11 @@ use tokio::sync::Semaphore;
 
 use super::error::server_error;
 use super::{App, Shared};
-use crate::auth::Caller;
+use crate::auth::{Caller, Peer};
 use crate::error::Error;
 use crate::gateway::{self, Answers};
 use crate::model::ErrorCode;
+use crate::relay::{Relay, Turn};
 use execute::{Asked, Outcome};
 use negotiate::Media;
 use params::Params;
@@ -141,16 +144,21 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
         let error = server_error(ErrorCode::Invalid, message);
         return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, form, &error);
     }
-    let caller = match caller(&shared, headers).await {
+    let peer = parts.extensions.get::<Arc<Peer>>().map(|peer| &**peer);
+    let caller = match caller(&shared, peer, headers).await {
         Ok(caller) => caller,
         Err(error) => return respond::failed(&error, form),
     };
     if let Err(error) = gateway::reach(&shared.app.registry, headers).await {
         return respond::failed(&error, form);
     }
+    let mut sent = bytes::Bytes::new();
     let params = if posted {
         match gateway::read_body(body).await {
-            Ok(body) => Params::from_body(&body),
+            Ok(body) => {
+                sent = body;
+                Params::from_body(&sent)
+            }
             Err((status, message)) => {
                 let code =
                     if status == StatusCode::PAYLOAD_TOO_LARGE { ErrorCode::LimitExceeded } else { ErrorCode::Invalid };
@@ -168,7 +176,20 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
     if media == Media::EventStream {
         return sse::respond(&shared, &asked);
     }
-    match execute::execute(&shared, &asked).await {
+    let outcome = if let Some(relay) = &shared.app.relay
+        && posted
+        && execute::is_mutation(&shared, &asked)
+    {
+        let request = Request::from_parts(parts.clone(), Body::from(sent));
+        match in_turn(&shared, &**relay, &asked, request).await {
+            Ok(Done::Here(outcome)) => outcome,
+            Ok(Done::Elsewhere(response)) => return response,
+            Err(error) => return respond::failed(&error, form),
+        }
+    } else {
+        execute::execute(&shared, &asked).await
+    };
+    match outcome {
         Outcome::Kept { answer, revision, signed_in } => {
             respond::kept(&answer, revision, signed_in, media, &parts.method, headers)
         }
@@ -189,6 +210,29 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
     }
 }
 
+/// What became of a mutation where there are several servers.
+enum Done {
+    Here(Outcome),
+    Elsewhere(Response),
+}
+
+/// Executes a mutation, or has it executed by the server whose turn it is.
+async fn in_turn(
+    shared: &Arc<Shared>,
+    relay: &dyn Relay,
+    asked: &Asked,
+    request: Request<Body>,
+) -> Result<Done, Error> {
+    match relay.turn(&asked.caller, request).await? {
+        Turn::Elsewhere(response) => Ok(Done::Elsewhere(response)),
+        Turn::Here(_, term) => {
+            let outcome = execute::execute(shared, asked).await;
+            term.holds()?;
+            Ok(Done::Here(outcome))
+        }
+    }
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let Ok(mime) = value.parse::<mime::Mime>() else { return false };
@@ -197,6 +241,6 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Who asks.
-async fn caller(shared: &Shared, headers: &HeaderMap) -> Result<Caller, Error> {
-    gateway::caller(&shared.app.authenticator, shared.app.anonymous, headers).await
+async fn caller(shared: &Shared, peer: Option<&Peer>, headers: &HeaderMap) -> Result<Caller, Error> {
+    gateway::caller(&shared.app.authenticator, shared.app.anonymous, peer, headers).await
 }
