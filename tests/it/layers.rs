@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which layers each layer may name. From the bottom up.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("api", &["error"]),
     ("error", &["api"]),
     ("clock", &[]),
@@ -16,7 +16,9 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("controller", &["api", "clock", "error", "graph", "auth", "registry", "datapack"]),
     ("model", &["api", "error", "graph"]),
     ("relay", &["error", "auth"]),
-    ("graphql", &["api", "clock", "error", "graph", "datapack", "registry", "auth", "model", "relay"]),
+    ("gateway", &["api", "clock", "error", "graph", "registry", "auth", "model"]),
+    ("graphql", &["api", "clock", "error", "graph", "datapack", "registry", "auth", "model", "relay", "gateway"]),
+    ("rest", &["api", "clock", "error", "graph", "registry", "auth", "model", "relay", "gateway"]),
     ("kube_api", &["api", "clock", "error", "graph", "datapack", "registry", "controller", "auth", "relay"]),
     ("server", ALL),
     ("cli", ALL),
@@ -33,7 +35,9 @@ const ALL: &[&str] = &[
     "controller",
     "model",
     "relay",
+    "gateway",
     "graphql",
+    "rest",
     "kube_api",
     "server",
     "cli",

@@ -199,7 +199,7 @@ async fn openapi_writes_what_is_committed() {
     let dir = tempfile::tempdir().expect("a directory");
     run(dir.path(), &["openapi", "out"], &[], "").await.ok();
     let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi");
-    for file in ["kube/v2.json", "kube/v3.json"] {
+    for file in ["imagehub.json", "kube/v2.json", "kube/v3.json"] {
         let read = |folder: &Path| std::fs::read(folder.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
         assert!(read(&committed) == read(&dir.path().join("out")), "openapi/{file} is not as generated: make openapi");
     }

@@ -1,0 +1,98 @@
+//! The OpenAPI document, `openapi/imagehub.json`: schemas from the types that are shown, paths and parameters from the
+//! tables that requests are checked by, responses from one place for all.
+
+mod bounds;
+mod operations;
+
+use std::sync::LazyLock;
+
+use axum::response::Response;
+use bytes::Bytes;
+use serde_json::Value;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{
+    ComponentsBuilder, ContactBuilder, InfoBuilder, LicenseBuilder, OpenApiBuilder, SecurityRequirement, ServerBuilder,
+};
+
+use super::contract::BASE;
+use super::problem::Problem;
+use super::serve::{self, Call};
+use super::{JSON, input, problem, respond, show};
+use crate::gateway::Answer;
+
+/// The name of the one security scheme.
+const BEARER: &str = "bearer";
+
+const DESCRIPTION: &str = "\
+The imagehub catalogue: cluster images in repositories of organizations, and packs of image names.
+
+A GET has an ETag, the digest of the answer; send it back in If-None-Match for a 304, or with `Prefer: wait=60` to wait \
+until the answer changes. With `Accept: text/event-stream` an answer is followed: each new one is a `put` event. Writes \
+take If-Match, and If-None-Match: * for what must not be there yet. `imagehub-revision` tells the state that an answer \
+was read at, and `imagehub-min-revision` demands one. Errors are problem details (RFC 9457).
+
+What is private and what is absent have the same answer.";
+
+static DOCUMENT: LazyLock<(Bytes, String)> = LazyLock::new(|| {
+    let bytes = Bytes::from(document());
+    let etag = Answer::tag(&bytes);
+    (bytes, etag)
+});
+
+/// The document, as it is committed and served.
+///
+/// # Panics
+/// Never: it has only string keys.
+#[must_use]
+pub fn document() -> String {
+    let info = InfoBuilder::new()
+        .title("imagehub")
+        .version("v1")
+        .description(Some(DESCRIPTION))
+        .contact(Some(ContactBuilder::new().url(Some("https://github.com/labring/imagehub")).name(Some("imagehub")).build()))
+        .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()));
+    let mut bearer = Http::new(HttpAuthScheme::Bearer);
+    bearer.description = Some("A token: of a local user (`imagehub token`), or of the cluster.".to_owned());
+    let components = ComponentsBuilder::new()
+        .schema_from::<problem::ProblemBody>()
+        .schema_from::<input::ImageSchema>()
+        .schema_from::<input::NamedImageSchema>()
+        .schema_from::<input::RepositorySchema>()
+        .schema_from::<input::OrganizationSchema>()
+        .schema_from::<input::DataPackSchema>()
+        .schema_from::<input::ResolveSchema>()
+        .schema_from::<show::ImagePage>()
+        .schema_from::<show::RepositoryPage>()
+        .schema_from::<show::OrganizationPage>()
+        .schema_from::<show::DataPack>()
+        .schema_from::<show::Resolved>()
+        .schema_from::<show::Comparison>()
+        .schema_from::<show::Suggestions>()
+        .schema_from::<show::Whoami>()
+        .schema_from::<show::AppliedMany>()
+        .schema_from::<show::Change>()
+        .security_scheme(BEARER, SecurityScheme::Http(bearer));
+    let components = operations::shared(components);
+    let document = OpenApiBuilder::new()
+        .info(info)
+        .servers(Some([ServerBuilder::new().url(BASE).description(Some("This server.")).build()]))
+        .paths(operations::paths())
+        .components(Some(components.build()))
+        // Whoever has shown nothing reads what is public.
+        .security(Some([SecurityRequirement::default(), SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, [])]))
+        .tags(Some(operations::tags()))
+        .build();
+    let mut value: Value = serde_json::to_value(document).expect("the document has only string keys");
+    bounds::complete(&mut value);
+    let mut text = serde_json::to_string_pretty(&value).expect("the document has only string keys");
+    text.push('\n');
+    text
+}
+
+/// Answers a request for the document: the same for everybody.
+pub(super) fn answer(call: &Call) -> Result<Response, Problem> {
+    let (bytes, _) = &*DOCUMENT;
+    let view = call.view();
+    let answer = Answer::new(&view.reads(), view.visible(), bytes.clone(), None);
+    Ok(respond::read(&answer, JSON, view.visible().revision(), serve::told(call)))
+}

@@ -1,0 +1,219 @@
+//! The door's answers, by its router: status, headers and bodies.
+
+mod conditions;
+mod contract;
+mod reads;
+mod refusals;
+mod streams;
+mod writes;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use super::{App, router};
+use crate::auth::users::{Tokens, Users};
+use crate::auth::{Authenticator, Authorizer};
+use crate::gateway::{Origins, Quota};
+use crate::registry::testing::{Hub, image, repository};
+
+/// A door to a small catalogue, with users: root, an administrator; alice, who manages `acme`; bob.
+struct Door {
+    hub: Hub,
+    app: App,
+    router: Router,
+    dir: TempDir,
+    tokens: Arc<Tokens>,
+}
+
+/// An answer, its body read to the end.
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    fn etag(&self) -> &str {
+        self.header("etag")
+    }
+
+    /// The body of one that is well.
+    fn ok(&self) -> Value {
+        assert!((200..300).contains(&self.status), "{}: {}", self.status, self.body);
+        self.json()
+    }
+
+    /// The status and the problem: its code and its places.
+    fn problem(&self) -> String {
+        assert_eq!(self.header("content-type"), "application/problem+json", "{}", self.body);
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status);
+        assert_eq!(problem["type"], "about:blank");
+        let mut text = format!("{} {}: {}", self.status, problem["code"].as_str().unwrap(), problem["detail"].as_str().unwrap());
+        for error in problem["errors"].as_array().unwrap() {
+            let of = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
+            let hint = of("hint");
+            write!(text, "\n    {}{} {}", of("pointer"), of("parameter"), of("code")).unwrap();
+            if !hint.is_empty() {
+                write!(text, " ({hint})").unwrap();
+            }
+        }
+        text
+    }
+}
+
+impl Door {
+    async fn open() -> Self {
+        Self::open_with(|_| {}).await
+    }
+
+    async fn open_with(change: impl FnOnce(&mut App)) -> Self {
+        let hub = Hub::open().await;
+        let dir = TempDir::new().unwrap();
+        let now = crate::clock::Clock::now(&*hub.clock);
+        Users::change(dir.path(), |users| {
+            users.add("root", vec!["system:masters".to_owned()], now)?;
+            users.add("alice", vec![], now)?;
+            users.add("bob", vec![], now)
+        })
+        .unwrap();
+        let tokens = Arc::new(Tokens::new(dir.path()));
+        let mut app = App {
+            registry: Arc::clone(&hub.registry),
+            authenticator: Authenticator::local(Some(Arc::clone(&tokens)), None, hub.clock.clone()),
+            authorizer: Authorizer::Rules,
+            anonymous: true,
+            quota: Arc::new(Quota::default()),
+            relay: None,
+            origins: Origins::None,
+            stop: CancellationToken::new(),
+        };
+        change(&mut app);
+        let door = Self { router: router(app.clone()).all, app, hub, dir, tokens };
+        door.fill().await;
+        door
+    }
+
+    async fn fill(&self) {
+        let organization = json!({
+            "kind": "Organization", "metadata": { "name": "acme" },
+            "spec": { "name": "acme", "manager": ["alice"] },
+        });
+        self.hub.create(organization).await;
+        self.hub.create(repository("acme/secret", true)).await;
+        let detail = |description: &str, arch: &str, keywords: Value| {
+            json!({
+                "description": description, "arch": arch, "keywords": keywords, "size": 5_000_000_000_i64,
+                "creatTime": "2024-05-01T12:00:00Z", "docs": format!("# {description}\n"),
+            })
+        };
+        for (name, detail) in [
+            ("acme/secret:1", detail("not for everybody", "amd64", json!(["Storage"]))),
+            ("labring/nginx:1.23", detail("a web server", "amd64", json!(["Network"]))),
+            ("labring/nginx:1.24", detail("a newer web server", "amd64", json!(["Network"]))),
+            ("labring/mysql:8.0", detail("a database", "arm64", json!(["Database", "Storage"]))),
+            ("other/redis:7", detail("a cache", "Unkonw", json!(["database"]))),
+        ] {
+            let mut object = image(name, detail);
+            object["spec"]["type"] = "cluster-image".into();
+            self.hub.create(object).await;
+        }
+        // Labels of repositories follow by the controller, which doesn't run here.
+        for (name, keywords) in [
+            ("labring.nginx", &["Network"][..]),
+            ("labring.mysql", &["Database", "Storage"]),
+            ("other.redis", &["Database"]),
+        ] {
+            let label = |value: &mut Value| {
+                for keyword in keywords {
+                    value["metadata"]["labels"][format!("keyword.imagehub.sealos.io/{keyword}")] = "".into();
+                }
+            };
+            self.hub.try_put(crate::api::Kind::Repository, name, label).await.unwrap();
+        }
+    }
+
+    fn token(&self, user: &str) -> String {
+        let now = crate::clock::Clock::now(&*self.hub.clock);
+        let token = Users::change(self.dir.path(), |users| users.issue(user, now)).unwrap();
+        self.tokens.refresh();
+        token
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let body = String::from_utf8_lossy(&bytes).into_owned();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.get_with(path, &[]).await
+    }
+
+    async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.send(request(Method::GET, path, headers, Body::empty())).await
+    }
+
+    async fn get_as(&self, token: &str, path: &str) -> Answer {
+        self.get_with(path, &[("authorization", &format!("Bearer {token}"))]).await
+    }
+
+    async fn write(&self, token: &str, method: Method, path: &str, body: &Value) -> Answer {
+        self.write_with(token, method, path, body, &[]).await
+    }
+
+    async fn write_with(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let media = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+        let mut request = request(method, path, headers, Body::from(body.to_string()));
+        request.headers_mut().insert(CONTENT_TYPE, media.parse().unwrap());
+        if !token.is_empty() {
+            request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+        }
+        self.send(request).await
+    }
+
+    async fn delete(&self, token: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = request(Method::DELETE, path, headers, Body::empty());
+        request.headers_mut().insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+        self.send(request).await
+    }
+}
+
+fn request(method: Method, path: &str, headers: &[(&str, &str)], body: Body) -> Request<Body> {
+    let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(body).unwrap()
+}
+
+fn is(status: StatusCode) -> u16 {
+    status.as_u16()
+}
