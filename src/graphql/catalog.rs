@@ -211,7 +211,7 @@ pub(super) fn keywords_of(repository: &Record) -> impl Iterator<Item = &'static 
 /// nothing: its labels and what is announced of it follow from the images, and its downloads are counted in it.
 pub(super) fn updated_ms(visible: &Visible, repository: &Record) -> i64 {
     let made = repository.created().parse().map_or(0, Timestamp::as_millisecond);
-    let name = repository.repository().map_or("", |head| head.name);
+    let name = repository.repository().map_or("", |head| head.name());
     visible.tags(name).iter().map(|image| image.at_ms).fold(made, i64::max)
 }
 
@@ -279,16 +279,16 @@ fn is_first(view: &View, record: &Arc<Record>) -> bool {
     let visible = view.visible();
     let first = match record.kind() {
         Kind::Image => record.image().and_then(|image| visible.image(image.name())),
-        _ => record.repository().and_then(|repository| visible.repository(repository.name)),
+        _ => record.repository().and_then(|repository| visible.repository(repository.name())),
     };
     first.is_some_and(|first| first.revision == record.revision)
 }
 
 /// Which of the filters that facets are of a repository does not pass; `None` where it does not pass another.
 fn fails(view: &View, filter: &RepositoryFilter, record: &Record, head: RepositoryHead<'_>) -> Option<u8> {
-    let latest = view.visible().tags(head.name).first();
+    let latest = view.visible().tags(head.name()).first();
     if filter.is_private.is_some_and(|private| private != head.private)
-        || filter.names.as_ref().is_some_and(|names| !names.iter().any(|name| *name.0 == *head.name))
+        || filter.names.as_ref().is_some_and(|names| !names.iter().any(|name| *name.0 == *head.name()))
         || filter.managed_by_me.is_some_and(|mine| {
             view.reads_kind(Kind::Organization);
             mine != view.is_manager(head.organization())
@@ -342,7 +342,7 @@ pub(super) fn repositories(view: &View, query: &RepositoryQuery) -> Vec<Placed<F
             continue;
         }
         let downloads = head.downloads;
-        let name: Arc<str> = head.name.into();
+        let name: Arc<str> = head.name().into();
         let key = match query.order.field {
             OrderField::Relevance => Key::Ranked(-score, -downloads, name),
             OrderField::Name => Key::Ranked(0, 0, name),
@@ -363,7 +363,7 @@ pub(super) fn facet(view: &View, query: &RepositoryQuery, field: FacetField, fir
         if fails(view, &query.filter, &found.record, head).is_none_or(|failed| failed & !field.aside() != 0) {
             continue;
         }
-        let latest = view.visible().tags(head.name).first();
+        let latest = view.visible().tags(head.name()).first();
         let image = latest.and_then(|record| ImageView::of(record));
         match field {
             FacetField::Organization => count(Some(head.organization().to_owned())),
@@ -514,9 +514,9 @@ fn find(view: &View, text: &str) -> Vec<Candidate> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let fit = |record: &Record| {
         let head = record.repository()?;
-        let name = head.name.to_lowercase();
+        let name = head.name().to_lowercase();
         let short = name.split_once('/').map_or(&*name, |(_, short)| short);
-        if named.as_deref() == Some(head.name) || name == text || short == text {
+        if named.as_deref() == Some(head.name()) || name == text || short == text {
             return Some(score::EXACT);
         }
         if name.starts_with(&text) || short.starts_with(&text) {
@@ -525,7 +525,7 @@ fn find(view: &View, text: &str) -> Vec<Candidate> {
         if words.iter().all(|word| name.contains(word)) {
             return Some(score::IN_NAME);
         }
-        let image = visible.tags(head.name).first().and_then(|record| ImageView::of(record))?;
+        let image = visible.tags(head.name()).first().and_then(|record| ImageView::of(record))?;
         let told = format!("{name} {} {}", image.keywords().join(" "), image.description().unwrap_or_default());
         let told = told.to_lowercase();
         words.iter().all(|word| told.contains(word)).then_some(score::IN_TEXT)
@@ -535,7 +535,7 @@ fn find(view: &View, text: &str) -> Vec<Candidate> {
     first
         .filter_map(|record| {
             let score = fit(&record)?;
-            let is_named = named.is_some() && named.as_deref() == record.repository().map(|head| head.name);
+            let is_named = named.is_some() && named.as_deref() == record.repository().map(|head| head.name());
             let matched = matched.clone().filter(|_| is_named);
             Some(Candidate { found: Found { record, matched }, score })
         })
@@ -562,7 +562,7 @@ pub(super) fn suggest(view: &View, text: &str, first: usize) -> Result<Vec<(Stri
     let mut repositories: Vec<_> = find(view, text).into_iter().filter(|one| one.score > score::IN_TEXT).collect();
     let place = |one: &Candidate| {
         let record = &one.found.record;
-        (-one.score, -downloads(record), record.repository().map(|head| Arc::<str>::from(head.name)))
+        (-one.score, -downloads(record), record.repository().map(|head| Arc::<str>::from(head.name())))
     };
     repositories.sort_by_key(place);
     let lower = text.to_lowercase();
@@ -571,7 +571,7 @@ pub(super) fn suggest(view: &View, text: &str, first: usize) -> Result<Vec<(Stri
     // Some room for organizations, which are few.
     let room = first.saturating_sub(found.len() + organizations.len().min(2));
     found.extend(repositories.into_iter().take(room).map(|one| {
-        let name = one.found.record.repository().map_or_else(String::new, |head| head.name.to_string());
+        let name = one.found.record.repository().map_or_else(String::new, |head| head.name().to_string());
         (name, Node::Repository(view.repository_of(&one.found.record)))
     }));
     for one in organizations {

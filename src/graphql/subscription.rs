@@ -225,7 +225,7 @@ impl<F: Fn(&View, &Record) -> bool> Followed<F> {
 fn id_of(record: &Record) -> String {
     match (record.image(), record.repository()) {
         (Some(image), _) => format!("Image:{}", image.name()),
-        (_, Some(repository)) => format!("Repository:{}", repository.name),
+        (_, Some(repository)) => format!("Repository:{}", repository.name()),
         _ => format!("{}:{}", record.kind(), record.name()),
     }
 }
