@@ -8,8 +8,8 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::auth::{Namespaces, OrganizationCreators};
 use crate::datapack;
-use crate::{gateway, graphql};
 use crate::server::{self, Access, Config, Files, Home, InCluster, Machine, Ready, log};
+use crate::{gateway, graphql};
 
 /// The flags of `serve`.
 #[derive(Debug, ClapArgs)]

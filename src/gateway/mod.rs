@@ -16,7 +16,7 @@ pub use catalog::{
     RepositoryQuery, Suggested, TEXT_BYTES, facet, image_passes, keywords_of, repository_passes, suggest, updated_ms,
 };
 pub use http::{
-    BODY_LIMIT, BODY_TIME, MIN_REVISION, Origins, REVISION, accepted, caller, hex, names_tag, read_body, reach,
+    BODY_LIMIT, BODY_TIME, MIN_REVISION, Origins, REVISION, accepted, caller, hex, names_tag, reach, read_body,
 };
 pub use kept::{ANSWER_BYTES, Answer, Answers, Key, LARGEST_ANSWER};
 pub use page::{LONGEST_CURSOR, LONGEST_PAGE, PAGE, Page, PageArgs, images, organizations, repositories, tags};

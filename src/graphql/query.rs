@@ -11,8 +11,8 @@ use super::catalog::{ImageFilter, Order, RepositoryFilter};
 use super::error::fail;
 use super::node::{DataPack, Entry, Image, Node, Organization, Repository, Viewer};
 use super::page::{
-    ImageConnection, OrganizationConnection, RepositoryConnection, image_connection,
-    organization_connection, repository_connection,
+    ImageConnection, OrganizationConnection, RepositoryConnection, image_connection, organization_connection,
+    repository_connection,
 };
 use super::scalar::{ImageName, RepositoryName};
 use super::view::{Nodes as _, View};

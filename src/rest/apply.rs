@@ -56,7 +56,8 @@ pub(super) async fn answer(call: &Call, body: Body) -> Result<Response, Problem>
         }
     };
     if values.len() > APPLIED_ITEMS {
-        let detail = format!("{} images are given; {APPLIED_ITEMS} is the most at a time (limit: images)", values.len());
+        let detail =
+            format!("{} images are given; {APPLIED_ITEMS} is the most at a time (limit: images)", values.len());
         return Err(Problem::limit(detail));
     }
     let mut named = HashSet::new();
@@ -89,12 +90,7 @@ fn told(error: &Error) -> Vec<Fault> {
     }
 }
 
-fn results(
-    writing: &Writing<'_>,
-    items: Vec<Item>,
-    done: Vec<Result<Applied, Vec<Fault>>>,
-    dry_run: bool,
-) -> Response {
+fn results(writing: &Writing<'_>, items: Vec<Item>, done: Vec<Result<Applied, Vec<Fault>>>, dry_run: bool) -> Response {
     let view = writing.view();
     let (mut packs, mut written) = (HashSet::new(), None);
     let mut results = Vec::with_capacity(items.len());

@@ -120,11 +120,8 @@ const fn must(name: &'static str, sort: Sort, about: &'static str) -> Parameter 
 /// The longest name that is asked for, in bytes: what is longer is none.
 const NAME: usize = 1024;
 
-const LIMIT: Parameter = may(
-    "limit",
-    Sort::Number(1, crate::gateway::LONGEST_PAGE, crate::gateway::PAGE),
-    "How many there are on a page.",
-);
+const LIMIT: Parameter =
+    may("limit", Sort::Number(1, crate::gateway::LONGEST_PAGE, crate::gateway::PAGE), "How many there are on a page.");
 const CURSOR: Parameter =
     may("cursor", Sort::Text(crate::gateway::LONGEST_CURSOR), "Where the page before ended: its `next`.");
 const DRY_RUN: Parameter = may("dryRun", Sort::Flag, "Whether only to tell what would become of it.");
@@ -134,7 +131,8 @@ const TYPE: Parameter =
     may("type", Sort::Words(&["CLOUD_IMAGE", "CLUSTER_IMAGE", ""]), "Of one of these kinds; empty: of none.");
 const ARCHITECTURE: Parameter =
     may("architecture", Sort::Texts(NAME), "Built for one of these; empty: those of which it isn't known.");
-const UPDATED_SINCE: Parameter = may("updatedSince", Sort::Time, "Written since, or, of a repository, one of its images.");
+const UPDATED_SINCE: Parameter =
+    may("updatedSince", Sort::Time, "Written since, or, of a repository, one of its images.");
 
 /// The facets of a list of repositories.
 pub(super) const FACETS: [&str; 4] = ["organization", "keyword", "type", "architecture"];
@@ -191,7 +189,11 @@ static SUGGEST: [Parameter; 2] = [
 static EVENTS: [Parameter; 3] = [
     may("kind", Sort::Words(&KINDS), "What to follow; all of it where it isn't said."),
     may("organization", Sort::Texts(NAME), "Only what is in one of these organizations, or is one."),
-    may("since", Sort::Text(20), "What happened after this revision, a decimal number; from now on where it isn't said."),
+    may(
+        "since",
+        Sort::Text(20),
+        "What happened after this revision, a decimal number; from now on where it isn't said.",
+    ),
 ];
 
 /// What may stand in the query of a request.

@@ -31,16 +31,8 @@ const READ_ONLY_IMAGE: [&str; 12] = [
     "matchedImage",
 ];
 /// The same of a repository.
-const READ_ONLY_REPOSITORY: [&str; 8] = [
-    "organization",
-    "version",
-    "downloadCount",
-    "keywords",
-    "tagCount",
-    "updatedAt",
-    "latestImage",
-    "matchedImage",
-];
+const READ_ONLY_REPOSITORY: [&str; 8] =
+    ["organization", "version", "downloadCount", "keywords", "tagCount", "updatedAt", "latestImage", "matchedImage"];
 /// The same of an organization.
 const READ_ONLY_ORGANIZATION: [&str; 3] = ["version", "creator", "repositoryCount"];
 
@@ -399,7 +391,8 @@ impl Fields {
 
     /// What was wrong, with what is left over, but for `ignored`.
     pub(super) fn rest(mut self, ignored: &[&str]) -> Vec<Fault> {
-        let unknown: Vec<String> = self.fields.keys().filter(|name| !ignored.contains(&name.as_str())).cloned().collect();
+        let unknown: Vec<String> =
+            self.fields.keys().filter(|name| !ignored.contains(&name.as_str())).cloned().collect();
         for name in unknown {
             self.fault(&[&name], "there is no such field".to_owned());
         }

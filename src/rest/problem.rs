@@ -180,7 +180,8 @@ impl Problem {
 
     /// What is there is not what the request expects.
     pub(super) fn precondition() -> Self {
-        let detail = "what is there is not what If-Match or If-None-Match says: read it again, and send the ETag that it has";
+        let detail =
+            "what is there is not what If-Match or If-None-Match says: read it again, and send the ETag that it has";
         Self::new(StatusCode::PRECONDITION_FAILED, ErrorCode::Conflict, detail)
     }
 

@@ -120,7 +120,8 @@ fn bounded<'a>(records: impl Iterator<Item = &'a Record>) -> Result<(), Problem>
     if weight <= ANSWER_LIMIT {
         return Ok(());
     }
-    let detail = format!("the answer would have {weight} bytes; {ANSWER_LIMIT} is the most (limit: answer): ask for less");
+    let detail =
+        format!("the answer would have {weight} bytes; {ANSWER_LIMIT} is the most (limit: answer): ask for less");
     Err(Problem::limit(detail))
 }
 
@@ -167,7 +168,8 @@ fn repositories(call: &Call, view: &View) -> Result<Made, Problem> {
         managed_by_me: params.flag("managed"),
         updated_since: params.time("updatedSince"),
     };
-    let query = RepositoryQuery::new(params.get("q").map(str::to_owned), Some(filter), order(params)).map_err(refused)?;
+    let query =
+        RepositoryQuery::new(params.get("q").map(str::to_owned), Some(filter), order(params)).map_err(refused)?;
     let page = gateway::repositories(view, &query, &page_of(params)).map_err(refused)?;
     let latest = |found: &gateway::Found| {
         let head = found.record.repository()?;
@@ -176,8 +178,11 @@ fn repositories(call: &Call, view: &View) -> Result<Made, Problem> {
     let shown: Vec<_> = page.items.iter().filter_map(|(_, found)| latest(found)).collect();
     bounded(shown.iter().map(|record| &**record))?;
     let next = next(&page);
-    let items =
-        page.items.iter().filter_map(|(_, found)| Repository::of(view, &found.record, found.matched.as_deref())).collect();
+    let items = page
+        .items
+        .iter()
+        .filter_map(|(_, found)| Repository::of(view, &found.record, found.matched.as_deref()))
+        .collect();
     let facets = params.all("facets").map(|wanted| facets(view, &query, &wanted));
     let link = link(call, next.as_deref());
     Ok(Made { body: json(&RepositoryPage { items, total: page.total, next, facets }), link })

@@ -30,7 +30,8 @@ use crate::relay::Turn;
 const PREFLIGHT_SECONDS: &str = "600";
 const EXPOSED: &str = "imagehub-revision, etag, link, location, retry-after, ratelimit, ratelimit-policy, \
                        preference-applied";
-const TAKEN: &str = "authorization, content-type, imagehub-min-revision, if-match, if-none-match, prefer, last-event-id";
+const TAKEN: &str =
+    "authorization, content-type, imagehub-min-revision, if-match, if-none-match, prefer, last-event-id";
 
 /// The door's paths.
 #[derive(Debug, Clone)]
@@ -49,9 +50,8 @@ pub fn router(app: App) -> Doors {
     let (mut all, mut written) = (Router::new(), Router::new());
     for route in &ROUTES {
         let path = format!("{BASE}{}", route.path);
-        let method = any(move |State(shared): State<Arc<Shared>>, request: Request<Body>| {
-            answer(shared, Some(route), request)
-        });
+        let method =
+            any(move |State(shared): State<Arc<Shared>>, request: Request<Body>| answer(shared, Some(route), request));
         if route.methods.iter().any(|method| writes(route.endpoint, method)) {
             written = written.route(&path, method.clone());
         }

@@ -235,7 +235,11 @@ impl Followed {
 }
 
 /// A stream of events as an answer, with a comment wherever nothing has come for a while.
-pub(super) fn streamed(events: BoxStream<'static, Bytes>, revision: Revision, permit: OwnedSemaphorePermit) -> Response {
+pub(super) fn streamed(
+    events: BoxStream<'static, Bytes>,
+    revision: Revision,
+    permit: OwnedSemaphorePermit,
+) -> Response {
     let body = alive(events).map(move |bytes| {
         let _going_on = &permit;
         Ok::<_, Infallible>(bytes)
@@ -273,7 +277,9 @@ mod tests {
     fn who_asks_for_events_follows_and_who_takes_nothing_of_ours_is_refused() {
         let json = "application/json; charset=utf-8";
         assert_eq!(follows(&HeaderMap::new(), json), Some(false));
-        for plain in ["*/*", "application/json", "application/*", "text/html, */*;q=0.1", "text/event-stream;q=0.1, */*"] {
+        for plain in
+            ["*/*", "application/json", "application/*", "text/html, */*;q=0.1", "text/event-stream;q=0.1, */*"]
+        {
             assert_eq!(of(plain, json), Some(false), "{plain}");
         }
         assert_eq!(of("text/event-stream", json), Some(true));

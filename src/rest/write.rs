@@ -40,7 +40,9 @@ fn is_conditional(headers: &HeaderMap) -> bool {
 fn refused(call: &Call, error: Error) -> Problem {
     match error {
         Error::Conflict { message, .. } if message.is_empty() => Problem::precondition(),
-        Error::Conflict { .. } | Error::AlreadyExists { .. } if is_conditional(&call.headers) => Problem::precondition(),
+        Error::Conflict { .. } | Error::AlreadyExists { .. } if is_conditional(&call.headers) => {
+            Problem::precondition()
+        }
         Error::NotFound { .. } if call.headers.contains_key(IF_MATCH) => Problem::precondition(),
         other => other.into(),
     }
@@ -95,9 +97,7 @@ enum Change {
 impl Change {
     fn read(target: &Target, body: Value, whole: bool) -> Result<Self, Problem> {
         // The name is the path's: what is wrong with it has no place in the body.
-        let bad_name = |fault: crate::model::Fault| {
-            Problem::parameter(StatusCode::UNPROCESSABLE_ENTITY, "name", fault)
-        };
+        let bad_name = |fault: crate::model::Fault| Problem::parameter(StatusCode::UNPROCESSABLE_ENTITY, "name", fault);
         let name = target.name.clone();
         match target.kind {
             Kind::Image => {

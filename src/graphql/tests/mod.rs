@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::{App, Limits, TrustedDocuments, router};
-use crate::gateway::{Origins, Quota};
 use crate::auth::users::{Tokens, Users};
 use crate::auth::{Authenticator, Authorizer};
+use crate::gateway::{Origins, Quota};
 use crate::registry::testing::{Hub, image, pack, repository};
 
 /// A door to a small catalogue, with users: root, an administrator; alice, who manages `acme`; bob.

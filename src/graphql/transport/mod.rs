@@ -65,10 +65,7 @@ pub(super) struct State {
 pub fn router(app: App) -> Router {
     let shared = Shared {
         schema: super::schema(),
-        transport: State {
-            answers: Answers::default(),
-            documents: documents::Documents::new(app.documents.clone()),
-        },
+        transport: State { answers: Answers::default(), documents: documents::Documents::new(app.documents.clone()) },
         streams: Arc::new(Semaphore::new(STREAMS)),
         sockets: Arc::new(Semaphore::new(SOCKETS)),
         app,

@@ -117,7 +117,10 @@ pub(super) fn kept(
     request: &HeaderMap,
 ) -> Response {
     let by_get = *method != Method::POST;
-    let same = by_get && names_tag(request, IF_NONE_MATCH, |name| name.strip_prefix("W/").unwrap_or(name) == tag(&answer.etag, media));
+    let same = by_get
+        && names_tag(request, IF_NONE_MATCH, |name| {
+            name.strip_prefix("W/").unwrap_or(name) == tag(&answer.etag, media)
+        });
     let mut response = if same {
         StatusCode::NOT_MODIFIED.into_response()
     } else {

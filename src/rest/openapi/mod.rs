@@ -49,7 +49,9 @@ pub fn document() -> String {
         .title("imagehub")
         .version("v1")
         .description(Some(DESCRIPTION))
-        .contact(Some(ContactBuilder::new().url(Some("https://github.com/labring/imagehub")).name(Some("imagehub")).build()))
+        .contact(Some(
+            ContactBuilder::new().url(Some("https://github.com/labring/imagehub")).name(Some("imagehub")).build(),
+        ))
         .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()));
     let mut bearer = Http::new(HttpAuthScheme::Bearer);
     bearer.description = Some("A token: of a local user (`imagehub token`), or of the cluster.".to_owned());

@@ -61,7 +61,9 @@ fn said(endpoint: Endpoint, method: &Method) -> (&'static str, &'static str, &'s
         (Endpoint::Resolve, _) => ("resolve", "The images of names: a pack's content without a pack.", PACKS),
         (Endpoint::Compare, _) => ("compare", "Two images side by side.", READING),
         (Endpoint::Suggest, _) => ("suggest", "What a text may be the beginning of.", READING),
-        (Endpoint::Packs, _) => ("createDataPack", "Keeps a list of names as a pack; the same list is the same pack.", PACKS),
+        (Endpoint::Packs, _) => {
+            ("createDataPack", "Keeps a list of names as a pack; the same list is the same pack.", PACKS)
+        }
         (Endpoint::Pack, _) => ("getDataPack", "A pack.", PACKS),
         (Endpoint::Events, _) => ("followEvents", "What happens, as server-sent events.", FOLLOWING),
         (Endpoint::Whoami, _) => ("whoami", "Who you are, as the server takes you.", READING),
@@ -221,7 +223,9 @@ fn header_ref(name: &str) -> Ref {
 }
 
 fn limited(response: ResponseBuilder) -> ResponseBuilder {
-    response.header_ref("RateLimit", header_ref("RateLimit")).header_ref("RateLimit-Policy", header_ref("RateLimit-Policy"))
+    response
+        .header_ref("RateLimit", header_ref("RateLimit"))
+        .header_ref("RateLimit-Policy", header_ref("RateLimit-Policy"))
 }
 
 const PROBLEMS: [(u16, &str, &str); 17] = [
@@ -327,12 +331,17 @@ fn read_responses(endpoint: Endpoint) -> Vec<(u16, Response)> {
     if endpoint == Endpoint::Events {
         let about = "Events: `put` and `removed` with a Change, `sync` where all up to its id has been told, `reset` where all \
                      is to be read anew, `gone` at the end, with a problem.";
-        return vec![(200, told(ResponseBuilder::new().description(about)).content("text/event-stream", events()).build())];
+        return vec![(
+            200,
+            told(ResponseBuilder::new().description(about)).content("text/event-stream", events()).build(),
+        )];
     }
     let media = endpoint.media().split(';').next().unwrap_or_default();
     ok = match shown(endpoint) {
         Some(name) => ok.content(media, json_content(schema(name))),
-        None if endpoint == Endpoint::OpenApi => ok.content(media, json_content(ObjectBuilder::new().schema_type(Type::Object))),
+        None if endpoint == Endpoint::OpenApi => {
+            ok.content(media, json_content(ObjectBuilder::new().schema_type(Type::Object)))
+        }
         None => ok.content(media, json_content(text(64 * 1024 * 1024))),
     };
     if endpoint != Endpoint::OpenApi {
@@ -377,10 +386,14 @@ fn body(endpoint: Endpoint, method: &Method) -> Option<RequestBody> {
         Endpoint::Images => {
             let many = ArrayBuilder::new().items(schema("NamedImageInput")).max_items(Some(1000));
             let manifest = text(3 * 1024 * 1024);
-            let about = "Images as a list or one a line; or the manifests that kubectl takes, where what is left out stays.";
+            let about =
+                "Images as a list or one a line; or the manifests that kubectl takes, where what is left out stays.";
             return Some(
                 body.description(Some(about))
-                    .content("application/json", json_content(OneOfBuilder::new().item(many).item(schema("NamedImageInput"))))
+                    .content(
+                        "application/json",
+                        json_content(OneOfBuilder::new().item(many).item(schema("NamedImageInput"))),
+                    )
                     .content("application/x-ndjson", json_content(manifest.clone()))
                     .content("application/yaml", json_content(manifest))
                     .build(),
@@ -405,7 +418,8 @@ fn body(endpoint: Endpoint, method: &Method) -> Option<RequestBody> {
 
 fn operation(path: &str, endpoint: Endpoint, method: &Method) -> Operation {
     let (id, about, tag) = said(endpoint, method);
-    let mut operation = OperationBuilder::new().operation_id(Some(id)).summary(Some(about)).description(Some(about)).tag(tag);
+    let mut operation =
+        OperationBuilder::new().operation_id(Some(id)).summary(Some(about)).description(Some(about)).tag(tag);
     for name in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
         operation = operation.parameter(path_parameter(name));
     }

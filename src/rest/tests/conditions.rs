@@ -39,7 +39,8 @@ async fn an_answer_that_is_compressed_has_a_tag_of_its_own_and_is_the_same_to_co
     let headers = [("if-none-match", packed.etag()), ("accept-encoding", "gzip")];
     let same = door.get_with(IMAGE, &headers).await;
     assert_eq!((same.status, same.etag()), (304, packed.etag()));
-    let changed = door.write_with(&root, Method::PATCH, IMAGE, &json!({ "icon": "i" }), &[("if-match", packed.etag())]).await;
+    let changed =
+        door.write_with(&root, Method::PATCH, IMAGE, &json!({ "icon": "i" }), &[("if-match", packed.etag())]).await;
     assert_eq!(changed.status, 200);
 }
 

@@ -67,7 +67,8 @@ impl Answer {
         let problem = self.json();
         assert_eq!(problem["status"], self.status);
         assert_eq!(problem["type"], "about:blank");
-        let mut text = format!("{} {}: {}", self.status, problem["code"].as_str().unwrap(), problem["detail"].as_str().unwrap());
+        let mut text =
+            format!("{} {}: {}", self.status, problem["code"].as_str().unwrap(), problem["detail"].as_str().unwrap());
         for error in problem["errors"].as_array().unwrap() {
             let of = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
             let hint = of("hint");

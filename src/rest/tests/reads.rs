@@ -55,7 +55,8 @@ async fn lists_are_filtered_sorted_and_searched_as_the_other_door_s_are() {
         ("updatedSince=2100-01-01T00:00:00Z", ""),
     ] {
         let list = door.get(&format!("/repositories?{query}")).await.ok();
-        let found: Vec<&str> = list["items"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+        let found: Vec<&str> =
+            list["items"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
         assert_eq!(found.join(" "), names, "{query}");
         assert_eq!(list["total"], found.len(), "{query}");
     }
@@ -66,7 +67,9 @@ async fn lists_are_filtered_sorted_and_searched_as_the_other_door_s_are() {
 #[tokio::test]
 async fn pages_go_on_where_they_ended_by_link_and_by_cursor() {
     let door = Door::open().await;
-    for list in ["/images?sort=name", "/repositories?sort=-downloads", "/repositories/labring/nginx/tags?", "/organizations?"] {
+    for list in
+        ["/images?sort=name", "/repositories?sort=-downloads", "/repositories/labring/nginx/tags?", "/organizations?"]
+    {
         let (mut path, mut seen, mut total) = (format!("{list}&limit=1"), Vec::new(), 0);
         loop {
             let answer = door.get(&path).await;
@@ -78,7 +81,10 @@ async fn pages_go_on_where_they_ended_by_link_and_by_cursor() {
                 break;
             };
             let link = answer.header("link").to_owned();
-            assert!(link.starts_with("</api/v1/") && link.ends_with(">; rel=\"next\"") && link.contains(next), "{link}");
+            assert!(
+                link.starts_with("</api/v1/") && link.ends_with(">; rel=\"next\"") && link.contains(next),
+                "{link}"
+            );
             path = link.split(['<', '>']).nth(1).unwrap().trim_start_matches("/api/v1").to_owned();
         }
         let mut once = seen.clone();
@@ -120,7 +126,9 @@ async fn hidden_and_absent_are_the_same_bytes() {
     assert!(door.get_as(&alice, "/repositories").await.body.contains("acme/secret"));
     // Who may not is told so whether it is there or not.
     let bob = door.token("bob");
-    for path in ["/images/acme/secret/1", "/images/acme/nothing/1", "/repositories/acme/secret", "/repositories/acme/nothing"] {
+    for path in
+        ["/images/acme/secret/1", "/images/acme/nothing/1", "/repositories/acme/secret", "/repositories/acme/nothing"]
+    {
         for etag in [None, Some(("if-match", "\"x\""))] {
             let refused = door.delete(&bob, path, etag.as_slice()).await;
             assert_eq!(refused.status, is(StatusCode::FORBIDDEN), "{path} {etag:?}");

@@ -93,7 +93,9 @@ async fn methods_forms_and_sizes_that_are_not_taken_are_told() {
         assert!(refused.problem().starts_with("405 INVALID"));
     }
     let bearer = format!("Bearer {alice}");
-    for media in ["", "text/plain", "application/xml", "application/json; charset=latin1", "application/merge-patch+json", "x"] {
+    for media in
+        ["", "text/plain", "application/xml", "application/json; charset=latin1", "application/merge-patch+json", "x"]
+    {
         let headers = [("content-type", media), ("authorization", &*bearer)];
         let refused = door.send(request(Method::PUT, "/images/acme/app/1", &headers, Body::from("{}"))).await;
         assert!(refused.problem().starts_with("415 INVALID"), "{media}");
@@ -105,7 +107,8 @@ async fn methods_forms_and_sizes_that_are_not_taken_are_told() {
     let deep = "[".repeat(500);
     let deep = door.send(request(Method::PUT, "/images/acme/app/1", &headers, Body::from(deep))).await;
     assert!(deep.problem().starts_with("400 INVALID"), "{}", deep.body);
-    let many: Vec<Value> = (0..=super::super::APPLIED_ITEMS).map(|i| json!({ "name": format!("acme/app:{i}") })).collect();
+    let many: Vec<Value> =
+        (0..=super::super::APPLIED_ITEMS).map(|i| json!({ "name": format!("acme/app:{i}") })).collect();
     let many = door.write(&alice, Method::POST, "/images", &json!(many)).await;
     assert!(many.problem().starts_with("422 LIMIT_EXCEEDED"), "{}", many.body);
 }

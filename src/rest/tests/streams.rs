@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use http_body_util::BodyStream;
 use futures::StreamExt as _;
+use http_body_util::BodyStream;
 
 use super::*;
 
@@ -107,9 +107,7 @@ async fn whoever_waits_gets_the_next_answer_or_304_when_the_time_is_over() {
     let first = door.get(IMAGE).await;
     let waiting = {
         let (door, etag) = (Arc::clone(&door), first.etag().to_owned());
-        tokio::spawn(async move {
-            door.get_with(IMAGE, &[("if-none-match", &etag), ("prefer", "wait=60")]).await
-        })
+        tokio::spawn(async move { door.get_with(IMAGE, &[("if-none-match", &etag), ("prefer", "wait=60")]).await })
     };
     door.write(&root, Method::PATCH, "/images/other/redis/7", &json!({ "icon": "x" })).await.ok();
     door.write(&root, Method::PATCH, IMAGE, &json!({ "icon": "1" })).await.ok();

@@ -14,7 +14,9 @@ async fn an_image_is_published_replaced_changed_and_deleted() {
     assert_eq!((made.status, made.header("location")), (201, "/api/v1/images/acme/app/1.0"));
     let read = door.get(path).await;
     assert_eq!((&made.body, made.etag()), (&read.body, read.etag()));
-    assert!(read.header("imagehub-revision").parse::<u64>().unwrap() >= made.header("imagehub-revision").parse().unwrap());
+    assert!(
+        read.header("imagehub-revision").parse::<u64>().unwrap() >= made.header("imagehub-revision").parse().unwrap()
+    );
     let read = read.ok();
     assert_eq!((&read["docs"], &read["size"], &read["docsBytes"]), (&json!("# App\n"), &json!(12), &json!(6)));
     assert_eq!(read["actions"][0]["command"], "sealos run");
@@ -24,7 +26,10 @@ async fn an_image_is_published_replaced_changed_and_deleted() {
     assert_eq!((same.status, same.ok()["version"].clone()), (200, read["version"].clone()));
 
     let patched = door.write(&alice, Method::PATCH, path, &json!({ "description": null, "icon": "i" })).await.ok();
-    assert_eq!((&patched["description"], &patched["icon"], &patched["docs"]), (&Value::Null, &json!("i"), &json!("# App\n")));
+    assert_eq!(
+        (&patched["description"], &patched["icon"], &patched["docs"]),
+        (&Value::Null, &json!("i"), &json!("# App\n"))
+    );
 
     let replaced = door.write(&alice, Method::PUT, path, &json!({ "description": "another" })).await.ok();
     assert_eq!((replaced.get("docs"), &replaced["icon"], &replaced["actions"]), (None, &Value::Null, &json!([])));
@@ -97,7 +102,8 @@ async fn many_images_are_applied_each_by_itself_in_whatever_form() {
         for result in applied["results"].as_array().unwrap() {
             writeln!(shown, "{} {}", result["name"], result["outcome"].as_str().unwrap()).unwrap();
             for error in result["errors"].as_array().unwrap() {
-                writeln!(shown, "    {} {}: {} {}", error["pointer"], error["code"], error["detail"], error["hint"]).unwrap();
+                writeln!(shown, "    {} {}: {} {}", error["pointer"], error["code"], error["detail"], error["hint"])
+                    .unwrap();
             }
         }
     };
@@ -111,7 +117,11 @@ async fn many_images_are_applied_each_by_itself_in_whatever_form() {
     tell(&mut shown, &apply(&door, &alice, "application/yaml", yaml).await.ok());
     insta::assert_snapshot!(shown);
     let kept = door.get("/images/acme/app/1").await.ok();
-    assert_eq!((&kept["icon"], &kept["description"]), (&json!("i"), &json!("said")), "a manifest leaves what it doesn't say");
+    assert_eq!(
+        (&kept["icon"], &kept["description"]),
+        (&json!("i"), &json!("said")),
+        "a manifest leaves what it doesn't say"
+    );
 }
 
 #[tokio::test]
