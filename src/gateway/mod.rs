@@ -4,10 +4,10 @@
 //! Nothing here knows a form on the wire: GraphQL and REST each say the same in their own.
 
 mod catalog;
-mod http;
 mod kept;
 mod page;
 mod quota;
+mod request;
 mod view;
 mod write;
 
@@ -15,11 +15,11 @@ pub use catalog::{
     FILTER_VALUES, Facet, FacetField, Found, ImageFilter, ImageQuery, Order, OrderField, RepositoryFilter,
     RepositoryQuery, Suggested, TEXT_BYTES, facet, image_passes, keywords_of, repository_passes, suggest, updated_ms,
 };
-pub use http::{
-    BODY_LIMIT, BODY_TIME, MIN_REVISION, Origins, REVISION, accepted, caller, hex, names_tag, reach, read_body,
-};
 pub use kept::{ANSWER_BYTES, Answer, Answers, Key, LARGEST_ANSWER};
 pub use page::{LONGEST_CURSOR, LONGEST_PAGE, PAGE, Page, PageArgs, images, organizations, repositories, tags};
 pub use quota::{ANONYMOUS_PACKS, Quota};
+pub use request::{
+    BODY_LIMIT, BODY_TIME, MIN_REVISION, Origins, REVISION, accepted, caller, hex, names_tag, reach, read_body,
+};
 pub use view::{Clock, Reads, View};
 pub use write::{Applied, Plan, Writing, packs_of_image, packs_of_repository};

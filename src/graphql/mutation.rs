@@ -216,7 +216,7 @@ async fn apply(
         kind: Kind::Image,
         name: change.name.meta_name(),
         find: &|visible| visible.image(change.name.as_str()).cloned(),
-        expects: if_version.is_some().then_some(&expects),
+        expects: if if_version.is_some() { Some(&expects) } else { None },
         patch: &|before| change.to_patch(before),
         create: Some(&|| Spec::Image(change.to_spec())),
         dry_run,

@@ -65,7 +65,7 @@ pub(super) async fn answer(call: &Call, body: Body) -> Result<Response, Problem>
     let (writing, dry_run) = (call.writing(), call.dry_run());
     let work: Vec<_> = items
         .iter()
-        .map(|item| async {
+        .map(|item| async move {
             match &item.wanted {
                 Ok(wanted) => Box::pin(apply(&writing, wanted, dry_run)).await.map_err(|error| {
                     if let Error::Internal(cause) = &error {

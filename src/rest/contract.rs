@@ -47,7 +47,7 @@ const fn route(path: &'static str, endpoint: Endpoint, methods: &'static [Method
 }
 
 /// All paths. No fixed one is the sibling of a name that a user gives.
-pub(super) const ROUTES: [Route; 18] = [
+pub(super) static ROUTES: [Route; 18] = [
     route("/organizations", Endpoint::Organizations, READ),
     route("/organizations/{org}", Endpoint::Organization, ALL),
     route("/repositories", Endpoint::Repositories, READ),

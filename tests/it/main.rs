@@ -19,6 +19,7 @@ mod layers;
 mod manifests;
 mod operation;
 mod pack;
+mod rest;
 mod settings;
 mod sight;
 mod transfer;

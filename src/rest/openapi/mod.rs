@@ -33,11 +33,7 @@ was read at, and `imagehub-min-revision` demands one. Errors are problem details
 
 What is private and what is absent have the same answer.";
 
-static DOCUMENT: LazyLock<(Bytes, String)> = LazyLock::new(|| {
-    let bytes = Bytes::from(document());
-    let etag = Answer::tag(&bytes);
-    (bytes, etag)
-});
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(document()));
 
 /// The document, as it is committed and served.
 ///
@@ -93,8 +89,7 @@ pub fn document() -> String {
 
 /// Answers a request for the document: the same for everybody.
 pub(super) fn answer(call: &Call) -> Result<Response, Problem> {
-    let (bytes, _) = &*DOCUMENT;
     let view = call.view();
-    let answer = Answer::new(&view.reads(), view.visible(), bytes.clone(), None);
+    let answer = Answer::new(&view.reads(), view.visible(), DOCUMENT.clone(), None);
     Ok(respond::read(&answer, JSON, view.visible().revision(), serve::told(call)))
 }
