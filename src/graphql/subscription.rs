@@ -167,12 +167,11 @@ impl<F: Fn(&View, &Record) -> bool> Followed<F> {
                     return Some(Err(revoked()));
                 }
                 // What has happened, then how far that is: the client goes on there at the server that comes after.
-                () = stop.cancelled() => match self.watch.next().now_or_never() {
-                    Some(items) => items?,
-                    None => {
-                        self.over = true;
-                        self.watch.end()?
-                    }
+                () = stop.cancelled() => if let Some(items) = self.watch.next().now_or_never() {
+                    items?
+                } else {
+                    self.over = true;
+                    self.watch.end()?
                 },
                 items = self.watch.next() => items?,
             };
