@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
-use super::contract::{BASE, Endpoint, FACETS};
+use super::contract::{Endpoint, FACETS};
 use super::input::{self, Form};
 use super::problem::Problem;
 use super::query::Params;

@@ -248,7 +248,7 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     });
     let rest = rest::router(rest::App {
         registry: Arc::clone(&registry),
-        authenticator: opened.authenticator.clone(),
+        authenticator: authenticator.clone(),
         authorizer: opened.authorizer.clone(),
         anonymous: config.gateway.anonymous,
         quota,

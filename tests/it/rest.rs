@@ -68,7 +68,8 @@ async fn an_image_that_is_published_with_one_request_is_kubes_at_once_and_the_ot
     let server = Server::start().await;
     let token = bearer(&server, "ci").await;
     let rest = server.http().with_header("authorization", &token);
-    let published = rest.put(IMAGE, &json!({ "type": "CLUSTER_IMAGE", "description": "an app", "docs": "# App" })).await;
+    let published =
+        rest.put(IMAGE, &json!({ "type": "CLUSTER_IMAGE", "description": "an app", "docs": "# App" })).await;
     assert_eq!(published.status, 201, "{published}");
     let kube = server.admin().get(&path("images", "acme.app.1.0")).await.ok();
     assert_eq!(kube["spec"]["detail"]["docs"], "# App");

@@ -385,7 +385,7 @@ fn body(endpoint: Endpoint, method: &Method) -> Option<RequestBody> {
     let name = match endpoint {
         Endpoint::Images => {
             let many = ArrayBuilder::new().items(schema("NamedImageInput")).max_items(Some(1000));
-            let manifest = text(3 * 1024 * 1024);
+            let manifest = || text(crate::gateway::BODY_LIMIT);
             let about =
                 "Images as a list or one a line; or the manifests that kubectl takes, where what is left out stays.";
             return Some(
@@ -394,8 +394,8 @@ fn body(endpoint: Endpoint, method: &Method) -> Option<RequestBody> {
                         "application/json",
                         json_content(OneOfBuilder::new().item(many).item(schema("NamedImageInput"))),
                     )
-                    .content("application/x-ndjson", json_content(manifest.clone()))
-                    .content("application/yaml", json_content(manifest))
+                    .content("application/x-ndjson", json_content(manifest()))
+                    .content("application/yaml", json_content(manifest()))
                     .build(),
             );
         }

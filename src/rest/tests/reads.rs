@@ -28,9 +28,11 @@ async fn each_path_reads_what_it_names() {
         let link = answer.header("link").split("cursor=").next().unwrap();
         writeln!(shown, "== {path}\n{} {} {link}\n{body}", answer.status, answer.header("content-type")).unwrap();
     }
-    insta::with_settings!({ filters => vec![(r#""next": "[^"]+""#, r#""next": "CURSOR""#)] }, {
-        insta::assert_snapshot!(shown);
-    });
+    // Cursors are bound to who asks, and tell nothing here.
+    let cursor =
+        |line: &str| if line.contains(r#""next": ""#) { r#"  "next": "CURSOR""#.to_owned() } else { line.to_owned() };
+    let shown: Vec<String> = shown.lines().map(cursor).collect();
+    insta::assert_snapshot!(shown.join("\n"));
 }
 
 #[tokio::test]
@@ -70,15 +72,14 @@ async fn pages_go_on_where_they_ended_by_link_and_by_cursor() {
     for list in
         ["/images?sort=name", "/repositories?sort=-downloads", "/repositories/labring/nginx/tags?", "/organizations?"]
     {
-        let (mut path, mut seen, mut total) = (format!("{list}&limit=1"), Vec::new(), 0);
-        loop {
+        let (mut path, mut seen) = (format!("{list}&limit=1"), Vec::new());
+        let total = loop {
             let answer = door.get(&path).await;
             let page = answer.ok();
             seen.extend(page["items"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()));
-            total = page["total"].as_u64().unwrap();
             let Some(next) = page["next"].as_str() else {
                 assert_eq!(answer.header("link"), "");
-                break;
+                break page["total"].as_u64().unwrap();
             };
             let link = answer.header("link").to_owned();
             assert!(
@@ -86,7 +87,7 @@ async fn pages_go_on_where_they_ended_by_link_and_by_cursor() {
                 "{link}"
             );
             path = link.split(['<', '>']).nth(1).unwrap().trim_start_matches("/api/v1").to_owned();
-        }
+        };
         let mut once = seen.clone();
         once.dedup();
         assert_eq!((once.len() as u64, &once), (total, &seen), "{list}");

@@ -23,7 +23,6 @@ async fn each_bad_request_has_a_precise_answer() {
         "/repositories?facets=size",
         "/repositories?private=maybe",
         "/repositories?updatedSince=yesterday",
-        "/repositories?q=%ff",
         "/compare?from=a/b:c",
         "/compare?from=&to=a/b:c",
         "/suggest",
@@ -160,7 +159,6 @@ async fn a_client_is_told_how_many_requests_are_left_to_it() {
     assert_eq!(first.header("ratelimit-policy"), "\"requests\";q=6000;w=60");
     assert_eq!(first.header("ratelimit"), "\"requests\";r=5999;t=1");
     for _ in 1..6000 {
-        door.app.registry.clock();
         door.get_as(&bob, "/whoami").await;
     }
     let refused = door.get_as(&bob, "/whoami").await;
