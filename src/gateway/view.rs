@@ -81,21 +81,25 @@ struct Inner {
 }
 
 impl View {
+    /// What `caller` sees by `reader`.
     #[must_use]
     pub fn new(reader: Reader, caller: Caller) -> Self {
         Self(Arc::new(Inner { reader, caller, reads: Mutex::default() }))
     }
 
+    /// The snapshot.
     #[must_use]
     pub fn visible(&self) -> &Visible {
         &self.0.reader.visible
     }
 
+    /// The same, with what is computed.
     #[must_use]
     pub fn reader(&self) -> &Reader {
         &self.0.reader
     }
 
+    /// Who asks.
     #[must_use]
     pub fn caller(&self) -> &Caller {
         &self.0.caller

@@ -4,6 +4,7 @@ mod conditions;
 mod contract;
 mod reads;
 mod refusals;
+mod relay;
 mod streams;
 mod writes;
 
