@@ -22,4 +22,4 @@ pub use request::{
     BODY_LIMIT, BODY_TIME, MIN_REVISION, Origins, REVISION, accepted, caller, hex, names_tag, reach, read_body,
 };
 pub use view::{Clock, Reads, View};
-pub use write::{Applied, Plan, Writing, packs_of_image, packs_of_repository};
+pub use write::{Applied, Change, Expects, Find, Make, Plan, Writing, packs_of_image, packs_of_repository};

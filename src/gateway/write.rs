@@ -32,21 +32,29 @@ pub struct Writing<'a> {
     pub caller: &'a Caller,
 }
 
+/// Finds an object.
+pub type Find<'a> = &'a (dyn Fn(&Visible) -> Option<Arc<Record>> + Send + Sync + 'a);
+/// Whether what is there, or that nothing is, is as expected.
+pub type Expects<'a> = &'a (dyn Fn(&View, Option<&Record>) -> bool + Send + Sync + 'a);
+/// What is changed of an object.
+pub type Change<'a> = &'a (dyn Fn(&Record) -> Value + Send + Sync + 'a);
+/// What is made.
+pub type Make<'a> = &'a (dyn Fn() -> Spec + Send + Sync + 'a);
+
 /// What is to become of one object.
-#[expect(clippy::type_complexity, reason = "they are the questions that a write asks, one a field")]
 pub struct Plan<'a> {
     /// Its kind.
     pub kind: Kind,
     /// Its `metadata.name` where it isn't there yet.
     pub name: String,
     /// The object, if it is there.
-    pub find: &'a (dyn Fn(&Visible) -> Option<Arc<Record>> + Send + Sync),
+    pub find: Find<'a>,
     /// Whether what is there, or that nothing is, is what whoever asks expects; `None`: whatever is there.
-    pub expects: Option<&'a (dyn Fn(&View, Option<&Record>) -> bool + Send + Sync)>,
+    pub expects: Option<Expects<'a>>,
     /// What is changed of it, at just this version, as a merge patch (RFC 7386).
-    pub patch: &'a (dyn Fn(&Record) -> Value + Send + Sync),
+    pub patch: Change<'a>,
     /// What is made where it isn't there; `None`: nothing is.
-    pub create: Option<&'a (dyn Fn() -> Spec + Send + Sync)>,
+    pub create: Option<Make<'a>>,
     /// Whether only to tell what would become of it.
     pub dry_run: bool,
 }

@@ -190,12 +190,11 @@ impl Following {
                 }
                 told = self.watches.next() => told?,
                 // What has happened, then how far that is: the client goes on there at the server that comes after.
-                () = stop.cancelled() => match self.watches.next().now_or_never().flatten() {
-                    Some(told) => told,
-                    None => {
-                        self.over = true;
-                        return Some(self.sync());
-                    }
+                () = stop.cancelled() => if let Some(told) = self.watches.next().now_or_never().flatten() {
+                    told
+                } else {
+                    self.over = true;
+                    return Some(self.sync());
                 },
                 () = tokio::time::sleep_until(self.ends) => {
                     self.over = true;

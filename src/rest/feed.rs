@@ -17,6 +17,8 @@ use crate::model::ImageView;
 const ENTRIES: usize = 50;
 /// How wide a character of a badge is taken to be, in pixels.
 const CHARACTER: usize = 7;
+/// What a badge says left of the tag.
+const LABEL: &str = "imagehub";
 /// How many characters of a tag a badge shows.
 const SHOWN: usize = 40;
 
@@ -87,7 +89,6 @@ pub(super) fn badge(call: &Call, view: &View) -> Result<Made, Problem> {
     repository(call, view)?;
     let newest = view.visible().tags(&call.repository_name()).first().and_then(|image| image.image());
     let tag = newest.map_or_else(|| "none".to_owned(), |image| image.tag().chars().take(SHOWN).collect());
-    const LABEL: &str = "imagehub";
     let (left, right) = (LABEL.len() * CHARACTER + 10, tag.chars().count() * CHARACTER + 10);
     let (width, tag) = (left + right, escaped(&tag));
     let body = format!(

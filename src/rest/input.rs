@@ -257,17 +257,16 @@ impl Fields {
     }
 
     fn take<T>(&mut self, name: &str, wanted: &str, read: impl FnOnce(&Value) -> Option<T>) -> Set<T> {
-        match self.fields.remove(name) {
-            None => Set::Keep,
-            Some(Value::Null) => Set::Clear,
-            Some(value) => match read(&value) {
-                Some(read) => Set::To(read),
-                None => {
-                    self.wanted(name, &value, wanted);
-                    Set::Keep
-                }
-            },
+        let value = match self.fields.remove(name) {
+            None => return Set::Keep,
+            Some(Value::Null) => return Set::Clear,
+            Some(value) => value,
+        };
+        if let Some(read) = read(&value) {
+            return Set::To(read);
         }
+        self.wanted(name, &value, wanted);
+        Set::Keep
     }
 
     pub(super) fn text(&mut self, name: &str) -> Set<String> {
@@ -288,35 +287,29 @@ impl Fields {
     }
 
     fn time(&mut self, name: &str) -> Set<String> {
-        let wanted = "a time of RFC 3339, as in 2024-05-01T12:00:00Z";
-        match self.text(name) {
-            Set::To(text) => match text.parse::<Timestamp>() {
-                Ok(at) => Set::To(at.to_string()),
-                Err(_) => {
-                    self.fault(&[name], format!("{name} must be {wanted}"));
-                    Set::Keep
-                }
-            },
-            other => other,
+        let text = match self.text(name) {
+            Set::To(text) => text,
+            other => return other,
+        };
+        if let Ok(at) = text.parse::<Timestamp>() {
+            return Set::To(at.to_string());
         }
+        self.fault(&[name], format!("{name} must be a time of RFC 3339, as in 2024-05-01T12:00:00Z"));
+        Set::Keep
     }
 
-    fn word<T>(&mut self, name: &str, words: &[(&str, T)]) -> Set<T>
-    where
-        T: Copy,
-    {
-        match self.text(name) {
-            Set::To(text) => match words.iter().find(|(word, _)| *word == text) {
-                Some((_, value)) => Set::To(*value),
-                None => {
-                    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                    self.fault(&[name], format!("{name} must be one of {}", known.join(", ")));
-                    Set::Keep
-                }
-            },
-            Set::Keep => Set::Keep,
-            Set::Clear => Set::Clear,
+    fn word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Set<T> {
+        let text = match self.text(name) {
+            Set::To(text) => text,
+            Set::Keep => return Set::Keep,
+            Set::Clear => return Set::Clear,
+        };
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return Set::To(*value);
         }
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        self.fault(&[name], format!("{name} must be one of {}", known.join(", ")));
+        Set::Keep
     }
 
     pub(super) fn texts(&mut self, name: &str) -> Set<Vec<String>> {

@@ -124,7 +124,7 @@ pub(super) struct Problem {
     detail: String,
     errors: Vec<ProblemItem>,
     /// The methods that the path takes, of a 405.
-    allow: Option<HeaderValue>,
+    allow: Option<Box<str>>,
     retry_after: Option<u64>,
     /// For the log only.
     cause: Option<std::sync::Arc<dyn std::error::Error + Send + Sync>>,
@@ -175,7 +175,7 @@ impl Problem {
     pub(super) fn method(allow: &str) -> Self {
         let detail = format!("this path takes {allow}");
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::Invalid, detail);
-        Self { allow: HeaderValue::from_str(allow).ok(), ..problem }
+        Self { allow: Some(allow.into()), ..problem }
     }
 
     /// What is there is not what the request expects.
@@ -214,7 +214,7 @@ impl Problem {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.append(VARY, HeaderValue::from_static("Accept, Authorization"));
-        if let Some(allow) = self.allow {
+        if let Some(allow) = self.allow.and_then(|allow| HeaderValue::from_str(&allow).ok()) {
             headers.insert(ALLOW, allow);
         }
         if let Some(seconds) = self.retry_after {

@@ -208,7 +208,7 @@ async fn here(
     let (method, headers, uri) = (parts.method, parts.headers, parts.uri);
     let call = Call { shared: Arc::clone(shared), endpoint, method, names, params, caller, headers, uri };
     match (endpoint, read.as_str()) {
-        (Endpoint::OpenApi, _) => openapi::answer(&call),
+        (Endpoint::OpenApi, _) => Ok(openapi::answer(&call)),
         (Endpoint::Events, _) => events::answer(call).await,
         (_, "GET") => watch::answer(call).await,
         (Endpoint::Images, _) => apply::answer(&call, body).await,

@@ -15,7 +15,6 @@ use utoipa::openapi::{
 };
 
 use super::contract::BASE;
-use super::problem::Problem;
 use super::serve::{self, Call};
 use super::{JSON, input, problem, respond, show};
 use crate::gateway::Answer;
@@ -88,8 +87,8 @@ pub fn document() -> String {
 }
 
 /// Answers a request for the document: the same for everybody.
-pub(super) fn answer(call: &Call) -> Result<Response, Problem> {
+pub(super) fn answer(call: &Call) -> Response {
     let view = call.view();
     let answer = Answer::new(&view.reads(), view.visible(), DOCUMENT.clone(), None);
-    Ok(respond::read(&answer, JSON, view.visible().revision(), serve::told(call)))
+    respond::read(&answer, JSON, view.visible().revision(), serve::told(call))
 }
