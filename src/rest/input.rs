@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::show::{Grain, ImageType};
-use crate::api::decode::{parse_json, parse_yaml};
+use crate::api::decode::{MAX_REPORTED, parse_json, parse_yaml};
 use crate::api::{self, DataPackSpec, ImageName, RepositoryName, split_image_name};
 use crate::model::{ActionView, ErrorCode, Fault, ImageChange, Set};
 
@@ -248,6 +248,9 @@ impl Fields {
     }
 
     fn fault(&mut self, path: &[&str], message: String) {
+        if self.faults.len() >= MAX_REPORTED {
+            return;
+        }
         let at = self.at.iter().cloned().chain(path.iter().map(|part| (*part).to_owned()));
         self.faults.push(Fault::new(ErrorCode::Invalid, message).at(at.collect::<Vec<_>>()));
     }
@@ -320,9 +323,12 @@ impl Fields {
         };
         let mut texts = Vec::with_capacity(items.len());
         for (i, item) in items.into_iter().enumerate() {
-            match item {
-                Value::String(text) => texts.push(text),
-                other => self.fault(&[name, &i.to_string()], format!("it is {}; it must be a string", sort(&other))),
+            if let Value::String(text) = item {
+                texts.push(text);
+            } else {
+                self.fault(&[name, &i.to_string()], format!("it is {}; it must be a string", sort(&item)));
+                // In its place, so that the others keep theirs.
+                texts.push(String::new());
             }
         }
         Set::To(texts)
@@ -537,12 +543,14 @@ pub(super) fn resolve(body: Value) -> Result<Vec<String>, Vec<Fault>> {
         let message = format!("{} names are asked for; {most} is the most (limit: names)", names.len());
         return Err(vec![Fault::new(ErrorCode::LimitExceeded, message).at(["names"])]);
     }
+    let told: HashSet<String> = fields.faults.iter().filter_map(|fault| fault.path.last().cloned()).collect();
     for (i, name) in names.iter().enumerate() {
-        let old = || split_image_name(name).is_some() && name.len() <= LONGEST_NAME;
+        let (at, old) = (i.to_string(), || split_image_name(name).is_some() && name.len() <= LONGEST_NAME);
         if let Err(error) = ImageName::parse(name)
             && !old()
+            && !told.contains(&at)
         {
-            fields.fault(&["names", &i.to_string()], error.to_string());
+            fields.fault(&["names", &at], error.to_string());
         }
     }
     fields.faults.truncate(api::validate::MAX_NAME_ERRORS);
