@@ -343,6 +343,9 @@ impl Fields {
         };
         let (mut all, mut keys) = (Vec::with_capacity(items.len()), HashSet::new());
         for (i, item) in items.into_iter().enumerate() {
+            if self.faults.len() >= MAX_REPORTED {
+                break;
+            }
             let at: Vec<String> = self.at.iter().cloned().chain([NAME.to_owned(), i.to_string()]).collect();
             let mut action = match Self::of(item, &at) {
                 Ok(action) => action,

@@ -101,17 +101,21 @@ pub(super) async fn answer(call: Call) -> Result<Response, Problem> {
     let media = call.endpoint.media();
     let follows = follows(&call.headers, media).ok_or_else(|| not_acceptable(media))?;
     let view = call.view();
-    let answer = current(&call, &view)?;
+    let (answer, revision) = (current(&call, &view)?, view.visible().revision());
+    // Whoever goes on doesn't hold the snapshot that it began with.
+    drop(view);
     if follows && call.method != Method::HEAD {
         let permit = place(&call)?;
-        return Ok(follow(call, answer, view.visible().revision(), permit));
+        return Ok(follow(call, answer, revision, permit));
     }
     let waits = wait(&call.headers).filter(|_| respond::has(&call.headers, &answer.etag));
     let Some(time) = waits else {
-        return Ok(respond::read(&answer, media, view.visible().revision(), serve::told(&call)));
+        return Ok(respond::read(&answer, media, revision, serve::told(&call)));
     };
     let permit = place(&call)?;
-    let (answer, revision) = changed(&call, answer, time).await?;
+    let mark = answer.mark();
+    drop(answer);
+    let (answer, revision) = changed(&call, &mark, time).await?;
     drop(permit);
     let mut response = respond::read(&answer, media, revision, serve::told(&call));
     let applied = HeaderValue::from_str(&format!("wait={}", time.as_secs()));
@@ -126,9 +130,10 @@ pub(super) fn not_acceptable(media: &str) -> Problem {
 }
 
 /// Waits until the answer is another one than `known`, or the time is over.
-async fn changed(call: &Call, known: Arc<Answer>, time: Duration) -> Result<(Arc<Answer>, Revision), Problem> {
+async fn changed(call: &Call, known: &Answer, time: Duration) -> Result<(Arc<Answer>, Revision), Problem> {
     let ends = Instant::now() + time;
-    let mut seen = known;
+    // Many wait: none holds a body meanwhile.
+    let mut seen = Arc::new(known.mark());
     let mut changes = call.shared.app.registry.graph().all_changes();
     // What happened since it was read must not have to wait for the next change.
     changes.mark_changed();
@@ -147,11 +152,11 @@ async fn changed(call: &Call, known: Arc<Answer>, time: Duration) -> Result<(Arc
                     continue;
                 }
                 let answer = current(call, &view)?;
-                let same = answer.etag == seen.etag;
-                seen = answer;
-                if same {
+                if answer.etag == seen.etag {
+                    seen = Arc::new(answer.mark());
                     continue;
                 }
+                seen = answer;
                 view.visible().revision()
             }
         };
@@ -197,31 +202,38 @@ struct Followed {
 fn follow(call: Call, answer: Arc<Answer>, revision: Revision, permit: OwnedSemaphorePermit) -> Response {
     let last = call.headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()).filter(|id| id.len() <= LONGEST_ID);
     let known = last.and_then(|id| id.split_once('.')).is_some_and(|(_, tag)| tag == answer.etag.trim_matches('"'));
-    let due = (!known).then_some(revision);
-    let followed = Followed { call, seen: answer, due, ends: Instant::now() + LONGEST_STREAM, over: false };
+    let (due, seen) = if known { (None, Arc::new(answer.mark())) } else { (Some(revision), answer) };
+    let followed = Followed { call, seen, due, ends: Instant::now() + LONGEST_STREAM, over: false };
     let events = stream::unfold(followed, |mut followed| async move { Some((followed.next().await?, followed)) });
     streamed(events.boxed(), revision, permit)
 }
 
 impl Followed {
+    /// Tells the answer, and keeps what is needed of it.
+    fn put(&mut self, revision: Revision) -> Bytes {
+        let told = event("put", Some(&id(revision, &self.seen)), &self.seen.body);
+        self.seen = Arc::new(self.seen.mark());
+        told
+    }
+
     async fn next(&mut self) -> Option<Bytes> {
         if self.over {
             return None;
         }
         if let Some(revision) = self.due.take() {
-            return Some(event("put", Some(&id(revision, &self.seen)), &self.seen.body));
+            return Some(self.put(revision));
         }
         loop {
             let left = self.ends.saturating_duration_since(Instant::now());
             if left.is_zero() || self.call.shared.app.stop.is_cancelled() {
                 return None;
             }
-            match changed(&self.call, Arc::clone(&self.seen), left.min(LONGEST_WAIT)).await {
+            match changed(&self.call, &self.seen, left.min(LONGEST_WAIT)).await {
                 Ok((answer, revision)) => {
                     let same = answer.etag == self.seen.etag;
                     self.seen = answer;
                     if !same {
-                        return Some(event("put", Some(&id(revision, &self.seen)), &self.seen.body));
+                        return Some(self.put(revision));
                     }
                 }
                 // It is gone, or not to be seen any more; or the token isn't good any more.
