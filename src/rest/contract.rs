@@ -98,6 +98,8 @@ pub(super) enum Sort {
     Flag,
     /// A time, RFC 3339.
     Time,
+    /// A revision that an answer gave: at most 19 decimal digits.
+    Revision,
 }
 
 /// A parameter of a query.
@@ -191,7 +193,7 @@ static EVENTS: [Parameter; 3] = [
     may("organization", Sort::Texts(NAME), "Only what is in one of these organizations, or is one."),
     may(
         "since",
-        Sort::Text(20),
+        Sort::Revision,
         "What happened after this revision, a decimal number; from now on where it isn't said.",
     ),
 ];

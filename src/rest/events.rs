@@ -22,7 +22,6 @@ use crate::api::{FieldSelector, Kind, LabelSelector};
 use crate::error::Error;
 use crate::gateway::accepted;
 use crate::graph::{Record, Revision, organization_of};
-use crate::model::{ErrorCode, Fault};
 use crate::registry::{EventType, Reader, WatchItem, WatchOptions, WatchStart};
 
 /// The kinds by the words of [`KINDS`].
@@ -128,12 +127,8 @@ fn start(call: &Call, kinds: &[Kind]) -> Result<Option<Positions>, Problem> {
         let bad = || Problem::unreadable("Last-Event-ID is no id of an event that this stream told");
         return positions.map(Some).ok_or_else(bad);
     }
-    let Some(since) = call.params.get("since") else { return Ok(None) };
-    let positions = Positions::parse(kinds, since).filter(|_| since.bytes().all(|b| b.is_ascii_digit()));
-    positions.map(Some).ok_or_else(|| {
-        let fault = Fault::new(ErrorCode::Invalid, "it is no revision, a decimal number that an answer gave");
-        Problem::parameter(StatusCode::BAD_REQUEST, "since", fault)
-    })
+    // It is a decimal number.
+    Ok(call.params.get("since").and_then(|since| Positions::parse(kinds, since)))
 }
 
 impl Following {

@@ -114,6 +114,12 @@ fn check(parameter: &Parameter, value: &str) -> Result<(), Problem> {
                 return Err(wrong(name, format!("{:?} is neither true nor false", shown(value))));
             }
         }
+        Sort::Revision => {
+            if value.is_empty() || value.len() > 19 || !value.bytes().all(|b| b.is_ascii_digit()) {
+                let message = format!("{:?} is no revision, a decimal number that an answer gave", shown(value));
+                return Err(wrong(name, message));
+            }
+        }
         Sort::Time => {
             if value.parse::<Timestamp>().is_err() {
                 let message = format!("{:?} is no time of RFC 3339, as in 2024-05-01T12:00:00Z", shown(value));

@@ -114,6 +114,7 @@ fn query_parameter(parameter: &super::super::contract::Parameter) -> Parameter {
             .maximum(Some(most))
             .default(Some(json!(default)))
             .into(),
+        Sort::Revision => text(19).pattern(Some("^[0-9]{1,19}$")).into(),
         Sort::Flag => ObjectBuilder::new().schema_type(Type::Boolean).into(),
         Sort::Time => {
             let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
