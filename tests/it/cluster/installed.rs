@@ -91,6 +91,8 @@ impl Endpoints {
                 tokio::spawn(async move {
                     let Some(target) = target else { return };
                     let Ok(mut server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
+                    // What comes in pieces goes on at once, as through kube-proxy.
+                    let _ = (client.set_nodelay(true), server.set_nodelay(true));
                     // How it ends is for the two ends to see.
                     let _ = copy_bidirectional(&mut client, &mut server).await;
                 });
