@@ -64,7 +64,7 @@ kubefile: ## write manifests/ with IMG, for `sealos build -f Kubefile`
 	@mkdir -p manifests registry
 	cargo run --release --locked -- manifests --image $(IMG) > manifests/imagehub.yaml
 
-openapi: ## write the generated files (openapi/) anew
+openapi: ## write the generated files (openapi/, schema/) anew
 	@scripts/openapi
 
 kubectl: ## build the kubectl of the tests (once; kept in ~/.cache/imagehub) and print its path

@@ -3,8 +3,9 @@
 //! The layers, from the bottom up: [`api`] (pure types and rules), [`storage`] (keys, whole objects,
 //! revisions), [`graph`] (the catalogue in memory as immutable snapshots), [`datapack`] (computed
 //! answers), [`registry`] (the verbs; the one write path), [`controller`] (what keeps the kinds in
-//! step), [`auth`] (who asks), [`kube_api`] (the Kubernetes wire) and [`server`] (listeners). Each
-//! knows only those under it; `tests/it/layers.rs` keeps it so. See `docs/architecture.md`.
+//! step), [`auth`] (who asks), [`model`] (clean names), [`relay`] (which of several servers answers),
+//! [`graphql`] and [`kube_api`] (the doors) and [`server`] (listeners). Each knows only those under it;
+//! `tests/it/layers.rs` keeps it so. See `docs/architecture.md`.
 
 pub mod api;
 pub mod auth;
@@ -14,7 +15,10 @@ pub mod controller;
 pub mod datapack;
 pub mod error;
 pub mod graph;
+pub mod graphql;
 pub mod kube_api;
+pub mod model;
 pub mod registry;
+pub mod relay;
 pub mod server;
 pub mod storage;

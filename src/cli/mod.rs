@@ -90,6 +90,8 @@ Examples:
         #[arg(value_name = "DIR", default_value = "openapi")]
         dir: PathBuf,
     },
+    /// Print the schema of the GraphQL API
+    GraphqlSchema,
     /// Print the manifests that run imagehub in a cluster
     Manifests(manifests::Args),
     /// Print a script that completes imagehub's commands in a shell
@@ -183,6 +185,7 @@ fn done(cli: Cli) -> Result<(), Failure> {
         Command::User { command } => user::run(command)?,
         Command::Token(args) => user::token(&args)?,
         Command::Openapi { dir } => openapi::run(&dir)?,
+        Command::GraphqlSchema => print(&crate::graphql::sdl()),
         Command::Manifests(args) => manifests::run(&args)?,
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args)?,

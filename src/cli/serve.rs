@@ -8,7 +8,8 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::auth::{Namespaces, OidcConfig, OrganizationCreators};
 use crate::datapack;
-use crate::server::{self, Config, Files, Home, InCluster, Keeps, Machine, Ready, log};
+use crate::graphql;
+use crate::server::{self, Config, Files, GatewayAccess, Home, InCluster, Keeps, Machine, Ready, log};
 
 /// The flags of `serve`.
 #[derive(Debug, ClapArgs)]
@@ -61,6 +62,15 @@ pub(super) struct Args {
         help_heading = "Access"
     )]
     create_organizations: Creators,
+    /// Whether those who have not signed in read what is public at the gateway
+    #[arg(long, env = "IMAGEHUB_ANONYMOUS", value_name = "WHAT", default_value = "read", help_heading = "Access")]
+    anonymous: Anonymous,
+    /// An origin whose pages may ask the gateway, or *; again, or after a comma, for another
+    #[arg(long, env = "IMAGEHUB_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', help_heading = "Access")]
+    allow_origin: Vec<String>,
+    /// A JSON file with the only GraphQL documents that are taken: a list of them, or an object of them by any key
+    #[arg(long, env = "IMAGEHUB_TRUSTED_DOCUMENTS", value_name = "FILE", help_heading = "Access")]
+    trusted_documents: Option<PathBuf>,
     /// The `OpenID` Connect issuer whose tokens are believed, too: the URL that is in them
     #[arg(
         long,
@@ -201,6 +211,53 @@ enum Creators {
     Admin,
 }
 
+/// What those may who have not signed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Anonymous {
+    /// Read what is public
+    Read,
+    /// Nothing
+    Off,
+}
+
+fn origins(given: Vec<String>) -> Result<graphql::Origins, String> {
+    let given: Vec<String> = given.into_iter().filter(|origin| !origin.is_empty()).collect();
+    if given.iter().any(|origin| origin == "*") {
+        return Ok(graphql::Origins::All);
+    }
+    // As browsers send it: no path, and no slash.
+    let is_origin = |origin: &str| {
+        origin.split_once("://").is_some_and(|(scheme, host)| {
+            matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains(['/', '?', '#', ' '])
+        })
+    };
+    match given.iter().find(|origin| !is_origin(origin)) {
+        Some(origin) => Err(format!("--allow-origin {origin:?}: want an origin, as in https://hub.example, or *")),
+        None if given.is_empty() => Ok(graphql::Origins::None),
+        None => Ok(graphql::Origins::These(given)),
+    }
+}
+
+fn trusted_documents(file: Option<&PathBuf>) -> Result<graphql::TrustedDocuments, String> {
+    let Some(file) = file.filter(|file| !file.as_os_str().is_empty()) else {
+        return Ok(graphql::TrustedDocuments::default());
+    };
+    let wrong = |error: &dyn std::fmt::Display| format!("--trusted-documents {}: {error}", file.display());
+    let text = std::fs::read(file).map_err(|error| wrong(&error))?;
+    let documents: serde_json::Value = serde_json::from_slice(&text).map_err(|error| wrong(&error))?;
+    let all: Vec<serde_json::Value> = match documents {
+        serde_json::Value::Array(all) => all,
+        serde_json::Value::Object(all) => all.into_iter().map(|(_, document)| document).collect(),
+        _ => return Err(wrong(&"want a list of documents, or an object of them")),
+    };
+    let text = |document: serde_json::Value| match document {
+        serde_json::Value::String(text) => Ok(text),
+        other => Err(wrong(&format_args!("{other} is no document: want a string"))),
+    };
+    let all = all.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    Ok(graphql::TrustedDocuments::new(all, true))
+}
+
 pub(super) fn run(args: Args) -> Result<(), String> {
     log::start(&args.log)?;
     if let Some(file) = &args.config {
@@ -225,6 +282,11 @@ pub(super) fn run(args: Args) -> Result<(), String> {
             Creators::Admin => OrganizationCreators::Administrators,
         },
         pack_cache_bytes: args.pack_cache_bytes,
+        gateway: GatewayAccess {
+            anonymous: args.anonymous == Anonymous::Read,
+            origins: origins(args.allow_origin)?,
+            documents: trusted_documents(args.trusted_documents.as_ref())?,
+        },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("no threads can be started: {error}"))?;
@@ -269,7 +331,7 @@ fn banner(ready: &Ready) -> String {
 imagehub {version}, ready in {took:.0?}: {counts}
 
   Kubernetes API  https://{kube}
-  gateway         http://{http}  (health, metrics)
+  gateway         http://{http}  (GraphQL, health, metrics)
 ",
         version = env!("CARGO_PKG_VERSION"),
         took = ready.took,

@@ -129,8 +129,10 @@ fn work(jobs: &Receiver<Job>) {
 
 /// The record that a commit wrote; none where it deleted one.
 pub(super) fn decode(commit: &Commit) -> Result<Option<Record>, Damaged> {
-    let stored = commit.value.as_deref();
-    stored.map(|stored| Record::decode(commit.key.clone(), commit.revision, stored)).transpose()
+    let Some(stored) = commit.value.as_deref() else { return Ok(None) };
+    let mut record = Record::decode(commit.key.clone(), commit.revision, stored)?;
+    record.at_ms = commit.at_ms;
+    Ok(Some(record))
 }
 
 /// Records of a state.

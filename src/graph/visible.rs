@@ -121,6 +121,24 @@ impl Visible {
         })
     }
 
+    /// The revision of the last commit that can have changed what anybody sees of `kind`, the changes of sight
+    /// included: what was computed of the kind at the same one is still right.
+    #[must_use]
+    pub fn clock(&self, kind: Kind) -> Revision {
+        let last = self.snapshot.last_of_kind[kind as usize];
+        match kind {
+            Kind::Image | Kind::Repository => last.max(self.snapshot.sight_log.newest()),
+            Kind::Organization | Kind::DataPack => last,
+        }
+    }
+
+    /// The same for all that is in one organization, itself included; 0 where there is nothing of this name. It
+    /// doesn't depend on who asks.
+    #[must_use]
+    pub fn organization_clock(&self, organization: &str) -> Revision {
+        self.snapshot.organization(organization).map_or(Revision::default(), |entry| entry.changed)
+    }
+
     /// Whether the caller is among the managers of an organization.
     #[must_use]
     pub fn manages(&self, organization: &str) -> bool {

@@ -44,28 +44,28 @@ impl Registry {
         let stored = encode_within(envelope, object, OBJECT_LIMIT + SERVERS_SHARE)?;
         // What can't be read again must never be stored: nobody could start from it.
         let mut record = decode(key.clone(), Revision::default(), &stored)?;
-        record.revision = self.commit(key, expect, Some(stored)).await?;
+        (record.revision, record.at_ms) = self.commit(key, expect, Some(stored)).await?;
         Ok(Arc::new(record))
     }
 
     /// Stores what was drafted, and returns when everyone sees it.
     pub(super) async fn store_draft(&self, draft: Draft, expect: Expect) -> Result<Arc<Record>, Failed> {
         let Draft { mut record, stored } = draft;
-        record.revision = self.commit(record.key.clone(), expect, Some(stored)).await?;
+        (record.revision, record.at_ms) = self.commit(record.key.clone(), expect, Some(stored)).await?;
         Ok(Arc::new(record))
     }
 
     /// Takes an object out, and returns when everyone sees that it is gone.
     pub(super) async fn take_out(&self, key: Key, at: Revision) -> Result<Revision, Failed> {
-        self.commit(key, Expect::At(at), None).await
+        Ok(self.commit(key, Expect::At(at), None).await?.0)
     }
 
-    async fn commit(&self, key: Key, expect: Expect, value: Option<Bytes>) -> Result<Revision, Failed> {
+    async fn commit(&self, key: Key, expect: Expect, value: Option<Bytes>) -> Result<(Revision, i64), Failed> {
         match self.storage.commit(Write { key, expect, value }).await {
             Ok(commit) => {
                 // Made is made: where the storage is slow to show it, the answer is that of the commit.
                 let _ = timeout(ECHO_WAIT, self.graph.reached(commit.revision)).await;
-                Ok(commit.revision)
+                Ok((commit.revision, commit.at_ms))
             }
             Err(CommitError::Conflict { current }) => {
                 // What came first may be committed and not yet published: without it the next decision

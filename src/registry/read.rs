@@ -74,6 +74,13 @@ impl Reader {
         self.packs.content(&self.visible, record).code
     }
 
+    /// `status.contentDigest` of a pack, where its data can be given.
+    #[must_use]
+    pub fn pack_digest(&self, record: &Record) -> Option<String> {
+        let content = self.packs.content(&self.visible, record);
+        (content.code == crate::api::code::OK).then(|| content.digest.to_string())
+    }
+
     fn repository_status(&self, record: &Record) -> Vec<u8> {
         let name = record.repository().map_or("", |r| r.name());
         let tags = self.visible.tags(name);

@@ -1,10 +1,10 @@
-//! The gateway's listener: health, metrics, and what there is.
+//! The gateway's listener: health, metrics, what there is, and the doors that are not kube's.
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use axum::{Json, Router};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
@@ -12,6 +12,7 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry as Metrics;
 use serde_json::json;
 use tokio::sync::watch;
+use tower::ServiceExt as _;
 
 /// What the gateway shows.
 #[derive(Clone)]
@@ -20,6 +21,8 @@ pub struct Gateway {
     pub ready: watch::Receiver<bool>,
     /// The metrics, once there is something to measure.
     pub metrics: watch::Receiver<Option<Arc<Metrics>>>,
+    /// The doors, once there is something to read.
+    pub doors: watch::Receiver<Option<Router>>,
 }
 
 /// The gateway's paths.
@@ -30,6 +33,8 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/graphql", any(door))
+        .route("/graphql/{*path}", any(door))
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "nothing is served at this path; GET / lists what is") })
         .method_not_allowed_fallback(|| async {
             problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes GET and HEAD only")
@@ -48,7 +53,7 @@ async fn index() -> Json<serde_json::Value> {
     Json(json!({
         "name": "imagehub",
         "version": env!("CARGO_PKG_VERSION"),
-        "paths": ["/healthz", "/livez", "/readyz", "/metrics"],
+        "paths": ["/healthz", "/livez", "/readyz", "/metrics", "/graphql"],
     }))
 }
 
@@ -57,6 +62,14 @@ async fn readyz(State(gateway): State<Gateway>) -> Response {
         "ok".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or stopping").into_response()
+    }
+}
+
+async fn door(State(gateway): State<Gateway>, request: Request) -> Response {
+    let door = gateway.doors.borrow().clone();
+    match door {
+        Some(door) => door.oneshot(request).await.unwrap_or_else(|never| match never {}),
+        None => problem(StatusCode::SERVICE_UNAVAILABLE, "starting: there is nothing to read yet"),
     }
 }
 

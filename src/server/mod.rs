@@ -34,6 +34,7 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::controller;
 use crate::datapack::Packs;
 use crate::graph::{Graph, Window};
+use crate::graphql;
 use crate::kube_api;
 use crate::registry::Registry;
 use crate::storage::Storage;
@@ -70,6 +71,19 @@ pub struct Config {
     pub create_organizations: OrganizationCreators,
     /// What the cache of packs holds at most, in bytes.
     pub pack_cache_bytes: u64,
+    /// Who may use the gateway.
+    pub gateway: GatewayAccess,
+}
+
+/// Who may use the gateway, and how.
+#[derive(Debug, Clone)]
+pub struct GatewayAccess {
+    /// Whether those who have not signed in read what is public.
+    pub anonymous: bool,
+    /// The pages of other sites that may ask.
+    pub origins: graphql::Origins,
+    /// The documents that clients name by their hash.
+    pub documents: graphql::TrustedDocuments,
 }
 
 /// Where a server lives.
@@ -185,8 +199,9 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     let stop = listen::Stop::default();
     let (is_ready, ready_seen) = watch::channel(false);
     let (measured, metrics_seen) = watch::channel(None);
+    let (opened_doors, doors) = watch::channel(None);
     let requests = metrics::RequestMetrics::default();
-    let gateway = gateway::router(gateway::Gateway { ready: ready_seen.clone(), metrics: metrics_seen });
+    let gateway = gateway::router(gateway::Gateway { ready: ready_seen.clone(), metrics: metrics_seen, doors });
     let gateway = layers::around(gateway, "gateway", requests.clone());
     tasks.spawn("the gateway", listen::Door { listener: http, tls: None, router: gateway }.serve(stop.clone()));
 
@@ -214,15 +229,32 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
         tasks.spawn("the controllers", controller::run(Arc::clone(&registry)));
         None
     };
+    let authenticator = opened.authenticator.with_oidc(oidc);
+    let relay = member.as_ref().map(|member| Arc::clone(&member.relay));
+    let graphql = graphql::router(graphql::App {
+        registry: Arc::clone(&registry),
+        authenticator: authenticator.clone(),
+        authorizer: opened.authorizer.clone(),
+        anonymous: config.gateway.anonymous,
+        origins: config.gateway.origins.clone(),
+        documents: config.gateway.documents.clone(),
+        relay: relay.clone(),
+        limits: graphql::Limits::default(),
+        stop: ending.clone(),
+    });
+    opened_doors.send_replace(Some(graphql.clone()));
     let app = kube_api::App {
         registry: Arc::clone(&registry),
-        authenticator: opened.authenticator.with_oidc(oidc),
+        authenticator,
         authorizer: opened.authorizer,
-        relay: member.as_ref().map(|member| Arc::clone(&member.relay)),
+        relay,
         ready: ready_seen,
         stop: ending.clone(),
     };
-    let router = layers::around(kube_api::router(app), "kube", requests);
+    let router = kube_api::router(app);
+    // Where there are several replicas, this is where they send mutations on to one another.
+    let router = if member.is_some() { graphql.merge(router) } else { router };
+    let router = layers::around(router, "kube", requests);
     let tls = rotation::tls(opened.certificates);
     tasks.spawn("the Kubernetes door", listen::Door { listener: kube, tls: Some(tls), router }.serve(stop.clone()));
     if let Home::Machine(Machine { demo: true, data_dir }) = &config.home {

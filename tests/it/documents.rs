@@ -21,7 +21,7 @@ use crate::harness::{Kubectl, Launch};
 /// How long all commands of one document may take together.
 const DOCUMENT_DEADLINE: Duration = Duration::from_mins(2);
 /// The folders that a file's name in a document begins with.
-const FOLDERS: [&str; 6] = ["docs/", "examples/", "openapi/", "scripts/", "src/", "tests/"];
+const FOLDERS: [&str; 7] = ["docs/", "examples/", "openapi/", "schema/", "scripts/", "src/", "tests/"];
 
 /// A document, cut into what is said and what is to be typed.
 struct Document {

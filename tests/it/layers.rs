@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which layers each layer may name. From the bottom up.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("api", &["error"]),
     ("error", &["api"]),
     ("clock", &[]),
@@ -14,7 +14,10 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("datapack", &["api", "error", "graph", "auth"]),
     ("registry", &["api", "clock", "error", "storage", "graph", "datapack", "auth"]),
     ("controller", &["api", "clock", "error", "graph", "auth", "registry", "datapack"]),
-    ("kube_api", &["api", "clock", "error", "graph", "datapack", "registry", "controller", "auth"]),
+    ("model", &["api", "error", "graph"]),
+    ("relay", &["error", "auth"]),
+    ("graphql", &["api", "clock", "error", "graph", "datapack", "registry", "auth", "model", "relay"]),
+    ("kube_api", &["api", "clock", "error", "graph", "datapack", "registry", "controller", "auth", "relay"]),
     ("server", ALL),
     ("cli", ALL),
 ];
@@ -28,6 +31,9 @@ const ALL: &[&str] = &[
     "datapack",
     "registry",
     "controller",
+    "model",
+    "relay",
+    "graphql",
     "kube_api",
     "server",
     "cli",

@@ -11,6 +11,7 @@ mod access;
 mod clock;
 mod cluster;
 mod documents;
+mod graphql;
 mod harness;
 mod history;
 mod kubectl;

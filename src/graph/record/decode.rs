@@ -166,6 +166,7 @@ impl Record {
         let small = |n: usize| u32::try_from(n).expect("a record is smaller than 4 GiB");
         Ok(Self {
             revision,
+            at_ms: 0,
             head,
             deleting: metadata.deletion_timestamp.is_some(),
             object_at: small(object_at),

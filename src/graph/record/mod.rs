@@ -59,6 +59,8 @@ pub struct Record {
     pub key: Key,
     /// The commit that wrote it.
     pub revision: Revision,
+    /// The store's time of that commit, milliseconds since 1970; 0 for what is not stored.
+    pub at_ms: i64,
     /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     pub(super) head: Head,
@@ -117,6 +119,7 @@ impl Record {
         Self {
             key,
             revision,
+            at_ms: 0,
             deleting: false,
             head: Head::Gone,
             bytes: Box::default(),

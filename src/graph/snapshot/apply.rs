@@ -60,6 +60,12 @@ impl Snapshot {
             }
         }
 
+        for record in old.as_deref().into_iter().chain(new.as_deref()) {
+            if let Some(entry) = organization_in(record).and_then(|name| self.organizations.get_mut(name)) {
+                entry.changed = revision;
+            }
+        }
+
         let previous = std::mem::replace(&mut self.last_of_kind[key.kind as usize], revision);
         let image = new.as_ref().or(old.as_ref()).and_then(|record| record.image());
         let event = Event {
@@ -321,6 +327,13 @@ impl Snapshot {
             self.pack_changed.remove(name);
         }
     }
+}
+
+/// The organization that an object is in, or is.
+fn organization_in(record: &Record) -> Option<&str> {
+    let image = record.image().map(|image| organization_of(image.name()));
+    let repository = record.repository().map(|repository| repository.organization());
+    image.or(repository).or(record.organization().map(|organization| &*organization.name))
 }
 
 /// The repositories that a change of an image or a repository concerns.

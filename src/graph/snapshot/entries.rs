@@ -6,7 +6,7 @@ use crate::api::Kind;
 use crate::graph::names::Named;
 use crate::graph::record::Record;
 use crate::graph::set::Set;
-use crate::storage::Key;
+use crate::storage::{Key, Revision};
 
 /// Who claims a `spec.name`: one object, in all but the rarest cases. The first is the oldest.
 #[derive(Debug, Clone, Default)]
@@ -195,6 +195,8 @@ pub(in crate::graph) struct OrganizationEntry {
     /// The repositories that exist or have images.
     pub(in crate::graph) repositories: Set<Arc<str>>,
     pub(in crate::graph) hidden: Hidden,
+    /// The last commit of the organization itself, of one of its repositories or of an image of one.
+    pub(in crate::graph) changed: Revision,
 }
 
 impl OrganizationEntry {

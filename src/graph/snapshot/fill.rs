@@ -44,6 +44,7 @@ impl Snapshot {
             snapshot.index_pack(&record.key.name, None, Some(record));
         }
         // Of what was deleted before, and of whom that concerned, nothing is known.
+        snapshot.organizations.iter_mut().for_each(|(_, entry)| entry.changed = revision);
         snapshot.sight_log = SightLog::since(revision);
         snapshot
     }

@@ -1,0 +1,710 @@
+//! What can be written. Everything goes through the registry, as every door's writes do.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_graphql::{Context, Enum, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
+use futures::StreamExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::Shared;
+use super::error::{UserError, fail, refuse, user_errors};
+use super::node::{DataPack, Grain, Image, ImageType, Organization, Repository};
+use super::query::FieldChange;
+use super::scalar::{DateTime, ImageName, Int53, RepositoryName, Revision};
+use super::view::View;
+use crate::api::{
+    self, DataPackSpec, FieldValidation, Kind, Object as ApiObject, OrganizationSpec, RepositorySpec, Spec, SpecHash,
+};
+use crate::auth::{Attributes, Caller, Verb};
+use crate::error::Error;
+use crate::graph::{Record, Visible};
+use crate::model::{ActionView, ErrorCode, Fault, ImageChange, Set, faults, image_changes};
+use crate::registry::{DeleteOptions, Patch, WriteOptions, Written};
+
+/// The most images of one applyImages.
+pub const APPLIED_IMAGES: usize = 100;
+/// How many of them are written at a time: commits that wait together are made together.
+const AT_A_TIME: usize = 16;
+/// How often a write without ifVersion is decided anew when others come first.
+const ATTEMPTS: usize = 4;
+/// The most managers that are added or removed at a time.
+pub const CHANGED_MANAGERS: usize = 1000;
+
+/// What can be written.
+pub(super) struct MutationRoot;
+
+/// What is to become of an image. A field that is absent keeps what is there; null clears it.
+#[derive(Debug, Clone, InputObject)]
+pub(super) struct ImageInput {
+    /// The full name. Its organization and repository are made where they are absent.
+    name: ImageName,
+    /// The version that it must be at; "0": it must not exist.
+    if_version: Option<String>,
+    /// What kind of image it is.
+    #[graphql(name = "type")]
+    image_type: MaybeUndefined<ImageType>,
+    /// Words to find it by.
+    keywords: MaybeUndefined<Vec<String>>,
+    /// A sentence or two.
+    description: MaybeUndefined<String>,
+    /// The address of an icon.
+    icon: MaybeUndefined<String>,
+    /// The documentation, Markdown.
+    docs: MaybeUndefined<String>,
+    /// The project's home page.
+    url: MaybeUndefined<String>,
+    /// The image's ID, a digest.
+    image_id: MaybeUndefined<String>,
+    /// What it is built for.
+    architecture: MaybeUndefined<String>,
+    /// Its size in bytes.
+    size: MaybeUndefined<Int53>,
+    /// When it was built.
+    created_at: MaybeUndefined<DateTime>,
+    /// What can be done with it: all of it.
+    actions: MaybeUndefined<Vec<ActionInput>>,
+}
+
+/// Something that can be done with an image.
+#[derive(Debug, Clone, InputObject)]
+pub(super) struct ActionInput {
+    /// The key that it has among the image's actions.
+    key: String,
+    /// What people see.
+    name: Option<String>,
+    /// What sort of action it is.
+    #[graphql(name = "type")]
+    action_type: Option<String>,
+    /// A template.
+    template: Option<String>,
+    /// A command.
+    command: Option<String>,
+}
+
+/// What a pack is to have.
+#[derive(Debug, Clone, InputObject)]
+pub(super) struct DataPackInput {
+    /// The images' names; at most 1000.
+    pub(super) names: Vec<ImageName>,
+    /// How much kube clients are told of each.
+    #[graphql(default_with = "Grain::Base")]
+    grain: Grain,
+    /// How long it is kept, a Go duration from 1s to 720h.
+    #[graphql(default = "2h")]
+    expire_time: String,
+}
+
+impl DataPackInput {
+    pub(super) fn to_spec(&self) -> DataPackSpec {
+        DataPackSpec {
+            grain: Some(self.grain.into()),
+            names: Some(self.names.iter().map(|name| name.0.to_string()).collect()),
+            expire_time: Some(self.expire_time.clone()),
+        }
+    }
+}
+
+/// What became of a write, or would become of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+pub(super) enum Outcome {
+    /// It was made.
+    Created,
+    /// It was changed.
+    Changed,
+    /// It was that already: nothing was written.
+    Unchanged,
+    /// It was not: userErrors say why.
+    Refused,
+}
+
+/// What became of one image.
+#[derive(Clone, SimpleObject)]
+pub(super) struct ApplyResult {
+    /// The name.
+    name: ImageName,
+    /// What became of it.
+    outcome: Outcome,
+    /// The image as it is now, or would be; null where it was refused.
+    image: Option<Image>,
+    /// The image as it is, where it was refused and is yours to see.
+    current: Option<Image>,
+    /// What the write changed.
+    changes: Vec<FieldChange>,
+    /// Why it was refused.
+    user_errors: Vec<UserError>,
+}
+
+/// What became of many images.
+#[derive(Clone, SimpleObject)]
+pub(super) struct ApplyImagesPayload {
+    /// One an image, in their order. One that is refused doesn't hold up the others.
+    results: Vec<ApplyResult>,
+    /// How many packs' content the changes touch.
+    affected_data_packs: i32,
+    /// A state that has the writes; null where nothing was written.
+    revision: Option<Revision>,
+}
+
+/// What became of a deletion.
+#[derive(Clone, SimpleObject)]
+pub(super) struct DeletePayload {
+    /// The ids of what is gone, or would go; what it owns goes after it.
+    deleted_ids: Vec<ID>,
+    /// How many packs' content it touches.
+    affected_data_packs: i32,
+    /// Why it was refused.
+    user_errors: Vec<UserError>,
+    /// A state that has the write; null where nothing was written.
+    revision: Option<Revision>,
+}
+
+/// What became of a repository.
+#[derive(Clone, SimpleObject)]
+pub(super) struct RepositoryPayload {
+    /// The repository as it is now; null where the write was refused.
+    repository: Option<Repository>,
+    /// The repository as it is, where the write was refused and it is yours to see.
+    current: Option<Repository>,
+    /// Why it was refused.
+    user_errors: Vec<UserError>,
+    /// A state that has the write; null where it was refused.
+    revision: Option<Revision>,
+}
+
+/// What became of an organization.
+#[derive(Clone, SimpleObject)]
+pub(super) struct OrganizationPayload {
+    /// The organization as it is now; null where the write was refused.
+    organization: Option<Organization>,
+    /// The organization as it is, where the write was refused.
+    current: Option<Organization>,
+    /// Why it was refused.
+    user_errors: Vec<UserError>,
+    /// A state that has the write; null where it was refused.
+    revision: Option<Revision>,
+}
+
+/// What became of a pack.
+#[derive(Clone, SimpleObject)]
+pub(super) struct DataPackPayload {
+    /// The pack; null where it was refused.
+    data_pack: Option<DataPack>,
+    /// Whether it was there: packs are shared by what they name.
+    existed: bool,
+    /// Why it was refused.
+    user_errors: Vec<UserError>,
+    /// A state that has the pack; null where it was refused.
+    revision: Option<Revision>,
+}
+
+/// What a request writes with: whoever asks, and the verbs.
+struct Write<'a> {
+    shared: &'a Shared,
+    caller: &'a Caller,
+}
+
+impl<'a> Write<'a> {
+    fn of(ctx: &Context<'a>) -> Self {
+        let caller = ctx.data_unchecked::<View>().caller();
+        Self { shared: ctx.data_unchecked::<Arc<Shared>>(), caller }
+    }
+
+    /// What the caller sees now, with the writes so far.
+    fn view(&self) -> View {
+        View::new(self.shared.app.registry.reader(self.caller), self.caller.clone())
+    }
+
+    /// What a cluster says, before the rules that the registry has.
+    async fn may(&self, verb: Verb, kind: Kind, name: &str, spec_name: &str) -> Result<(), Error> {
+        let attributes = Attributes { spec_name, ..Attributes::new(verb, kind, name) };
+        self.shared.app.authorizer.authorize(self.caller, &attributes).await
+    }
+
+    async fn create(&self, name: String, spec: Spec, dry_run: bool) -> Result<Written, Error> {
+        self.may(Verb::Create, spec.kind(), "", spec.name().unwrap_or_default()).await?;
+        let metadata = ObjectMeta { name: Some(name), ..ObjectMeta::default() };
+        let options = WriteOptions { dry_run, ..WriteOptions::default() };
+        self.shared.app.registry.create(self.caller, ApiObject { metadata, spec }, options).await
+    }
+
+    async fn patch(&self, kind: Kind, name: &str, patch: serde_json::Value, dry_run: bool) -> Result<Written, Error> {
+        self.may(Verb::Patch, kind, name, "").await?;
+        let options = WriteOptions { dry_run, ..WriteOptions::default() };
+        let patch = Patch::Merge(patch);
+        self.shared.app.registry.patch(self.caller, kind, name, &patch, FieldValidation::Strict, options).await
+    }
+
+    /// Deletes what has `id`; `name` is its metadata.name, or what that would be.
+    async fn delete(
+        &self,
+        kind: Kind,
+        name: &str,
+        id: ID,
+        if_version: Option<String>,
+        dry_run: bool,
+        packs: HashSet<Arc<str>>,
+    ) -> Result<DeletePayload> {
+        let options = DeleteOptions { resource_version: if_version, dry_run, ..DeleteOptions::default() };
+        let deleted = match self.may(Verb::Delete, kind, name, "").await {
+            Ok(()) => self.shared.app.registry.delete(self.caller, kind, name, &options).await,
+            Err(error) => Err(error),
+        };
+        match deleted {
+            Ok(_) => Ok(DeletePayload {
+                deleted_ids: vec![id],
+                affected_data_packs: count(packs.len()),
+                user_errors: Vec::new(),
+                revision: (!dry_run).then(|| self.now()),
+            }),
+            Err(error) => Ok(DeletePayload {
+                deleted_ids: Vec::new(),
+                affected_data_packs: 0,
+                user_errors: user_errors(&error, &[])?,
+                revision: None,
+            }),
+        }
+    }
+
+    /// A state that has all writes so far.
+    fn now(&self) -> Revision {
+        Revision(self.shared.app.registry.graph().revision())
+    }
+
+    /// A state that has this write, though the storage may be slow to show it.
+    fn with(&self, record: &Record) -> Revision {
+        Revision(self.now().0.max(record.revision))
+    }
+
+    async fn apply(&self, change: &ImageChange, if_version: Option<&str>, dry_run: bool) -> Result<Applied, Error> {
+        let name = change.name.as_str();
+        for attempt in 1.. {
+            let before = self.view().visible().image(name).cloned();
+            let there = before.as_ref().map(|record| record.revision.to_string());
+            // "0" says that it must not be there.
+            let fits = if_version.is_none_or(|version| version == there.as_deref().unwrap_or("0"));
+            let done = match &before {
+                _ if !fits => {
+                    // Whether the caller may comes first: it doesn't depend on what is there.
+                    let meta = before.as_ref().map_or_else(|| change.name.meta_name(), |one| one.name().to_owned());
+                    self.may(Verb::Patch, Kind::Image, &meta, "").await?;
+                    self.shared.app.registry.authorize(self.caller, Verb::Patch, Kind::Image, "", &meta)?;
+                    Err(match &before {
+                        Some(before) => conflict(before),
+                        None => Error::NotFound { kind: Kind::Image, name: meta },
+                    })
+                }
+                Some(before) => self.patch(Kind::Image, before.name(), change.to_patch(before), dry_run).await,
+                None => self.create(change.name.meta_name(), Spec::Image(change.to_spec()), dry_run).await,
+            };
+            match done {
+                Ok(written) => return Ok(Applied { before, after: written.record, created: written.created }),
+                // Somebody else came first, and nobody said that it mustn't be so.
+                Err(Error::Conflict { .. } | Error::AlreadyExists { .. } | Error::NotFound { .. })
+                    if if_version.is_none() && attempt < ATTEMPTS => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::internal("the attempts have no end"))
+    }
+}
+
+struct Applied {
+    before: Option<Arc<Record>>,
+    after: Arc<Record>,
+    created: bool,
+}
+
+fn conflict(record: &Record) -> Error {
+    Error::Conflict { kind: record.kind(), name: record.name().to_owned(), message: String::new() }
+}
+
+fn count(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+/// The packs whose content an image's change can touch: those that name it, and those that tell of its repository's
+/// tags.
+fn packs_of<'a>(visible: &'a Visible, name: &'a str) -> impl Iterator<Item = Arc<str>> + 'a {
+    let repository = api::split_image_name(name).map_or("", |(org, repo, _)| &name[..=org.len() + repo.len()]);
+    let detailed = visible.packs_of_repository(repository).filter(|pack| {
+        let pack = visible.get(Kind::DataPack, pack).and_then(|record| record.pack());
+        pack.is_some_and(|pack| pack.grain == api::Grain::Detail)
+    });
+    visible.packs_of_image(name).chain(detailed).cloned()
+}
+
+fn packs_of_repository(visible: &Visible, name: &str) -> HashSet<Arc<str>> {
+    visible.packs_of_repository(name).cloned().collect()
+}
+
+impl ImageInput {
+    fn change(&self) -> Result<ImageChange, Fault> {
+        fn set<T, U>(field: &MaybeUndefined<T>, into: impl FnOnce(&T) -> U) -> Set<U> {
+            match field {
+                MaybeUndefined::Undefined => Set::Keep,
+                MaybeUndefined::Null => Set::Clear,
+                MaybeUndefined::Value(value) => Set::To(into(value)),
+            }
+        }
+        let name = api::ImageName::parse(&self.name.0)
+            .map_err(|error| Fault::new(ErrorCode::Invalid, error.to_string()).at(["name"]))?;
+        if let MaybeUndefined::Value(actions) = &self.actions {
+            let mut keys = HashSet::new();
+            if let Some(at) = actions.iter().position(|action| !keys.insert(&action.key)) {
+                let fault = Fault::new(ErrorCode::Invalid, "two actions have this key");
+                return Err(fault.at(["actions".to_owned(), at.to_string(), "key".to_owned()]));
+            }
+        }
+        let action = |one: &ActionInput| ActionView {
+            key: one.key.clone(),
+            name: one.name.clone(),
+            action_type: one.action_type.clone(),
+            template: one.template.clone(),
+            command: one.command.clone(),
+        };
+        Ok(ImageChange {
+            name,
+            image_type: set(&self.image_type, |one| (*one).into()),
+            keywords: set(&self.keywords, Clone::clone),
+            description: set(&self.description, Clone::clone),
+            icon: set(&self.icon, Clone::clone),
+            docs: set(&self.docs, Clone::clone),
+            url: set(&self.url, Clone::clone),
+            image_id: set(&self.image_id, Clone::clone),
+            architecture: set(&self.architecture, Clone::clone),
+            size: set(&self.size, |size| size.0),
+            created_at: set(&self.created_at, |at| at.0.to_string()),
+            actions: set(&self.actions, |all| all.iter().map(action).collect()),
+        })
+    }
+}
+
+/// What can be written. Who may is told before what is there.
+#[Object(name = "Mutation")]
+impl MutationRoot {
+    /// Makes or changes images, each by itself; at most 100. Costs 10 in complexity for each.
+    async fn apply_images(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The images.")] images: Vec<ImageInput>,
+        #[graphql(desc = "Whether only to tell what would become of it.", default = false)] dry_run: bool,
+    ) -> Result<ApplyImagesPayload> {
+        if images.len() > APPLIED_IMAGES {
+            let message =
+                format!("{} images are given; {APPLIED_IMAGES} is the most at a time (limit: images)", images.len());
+            return Err(fail(ErrorCode::LimitExceeded, message));
+        }
+        let write = Write::of(ctx);
+        let mut named = HashSet::new();
+        let again: Vec<bool> = images.iter().map(|image| !named.insert(Arc::clone(&image.name.0))).collect();
+        let one = |(image, again): (&ImageInput, bool)| {
+            let (write, image) = (&write, image.clone());
+            async move {
+                if again {
+                    return Err(vec![Fault::new(ErrorCode::Invalid, "this image is given twice").at(["name"])]);
+                }
+                let change = image.change().map_err(|fault| vec![fault])?;
+                let applied = Box::pin(write.apply(&change, image.if_version.as_deref(), dry_run)).await;
+                applied.map_err(|error| {
+                    if let Error::Internal(cause) = &error {
+                        tracing::error!(%cause, "an image can't be applied");
+                    }
+                    faults(&error)
+                })
+            }
+        };
+        let work: Vec<_> = images.iter().zip(again).map(one).collect();
+        let done: Vec<_> = futures::stream::iter(work).buffered(AT_A_TIME).collect().await;
+
+        let view = write.view();
+        let mut packs = HashSet::new();
+        let mut written = None;
+        let mut results = Vec::with_capacity(images.len());
+        for (i, (input, done)) in images.iter().zip(done).enumerate() {
+            let name = input.name.clone();
+            results.push(match done {
+                Ok(applied) => {
+                    let same = applied.before.as_ref().is_some_and(|b| b.spec_json() == applied.after.spec_json());
+                    let outcome = match (applied.created, same) {
+                        (true, _) => Outcome::Created,
+                        (false, true) => Outcome::Unchanged,
+                        (false, false) => Outcome::Changed,
+                    };
+                    if outcome != Outcome::Unchanged {
+                        packs.extend(packs_of(view.visible(), &input.name.0));
+                        written = written.max((!dry_run).then_some(applied.after.revision));
+                    }
+                    let changes = image_changes(applied.before.as_deref(), Some(&applied.after));
+                    ApplyResult {
+                        name,
+                        outcome,
+                        image: Some(view.image_of(&applied.after)),
+                        current: None,
+                        changes: changes.into_iter().map(Into::into).collect(),
+                        user_errors: Vec::new(),
+                    }
+                }
+                Err(faults) => {
+                    let prefixed = |mut fault: Fault| {
+                        drop(fault.path.splice(0..0, ["images".to_owned(), i.to_string()]));
+                        fault.into()
+                    };
+                    let current = view.image(&input.name.0);
+                    let user_errors = faults.into_iter().map(prefixed).collect();
+                    ApplyResult {
+                        name,
+                        outcome: Outcome::Refused,
+                        image: None,
+                        current,
+                        changes: Vec::new(),
+                        user_errors,
+                    }
+                }
+            });
+        }
+        Ok(ApplyImagesPayload {
+            results,
+            affected_data_packs: count(packs.len()),
+            revision: written.map(|written| Revision(write.now().0.max(written))),
+        })
+    }
+
+    /// Deletes an image.
+    async fn delete_image(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The full name, org/repo:tag.")] name: ImageName,
+        #[graphql(desc = "The version that it must be at.")] if_version: Option<String>,
+        #[graphql(desc = "Whether only to tell what would become of it.", default = false)] dry_run: bool,
+    ) -> Result<DeletePayload> {
+        let write = Write::of(ctx);
+        let view = write.view();
+        let there = view.visible().image(&name.0).map(|record| record.name().to_owned());
+        let meta = there.or_else(|| api::ImageName::parse(&name.0).ok().map(|name| name.meta_name()));
+        let packs = packs_of(view.visible(), &name.0).collect();
+        let id = ID(format!("Image:{}", name.0));
+        write.delete(Kind::Image, &meta.unwrap_or_else(|| name.0.to_string()), id, if_version, dry_run, packs).await
+    }
+
+    /// Makes a repository, and its organization where that is absent.
+    async fn create_repository(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The full name, org/repo.")] name: RepositoryName,
+        #[graphql(desc = "Whether only the organization's managers and administrators see it.")] is_private: bool,
+    ) -> Result<RepositoryPayload> {
+        let write = Write::of(ctx);
+        let done = match api::RepositoryName::parse(&name.0) {
+            Ok(parsed) => {
+                let spec = RepositorySpec { name: name.0.to_string(), is_private: Some(is_private) };
+                write.create(parsed.meta_name(), Spec::Repository(spec), false).await
+            }
+            Err(error) => Err(Error::BadRequest(error.to_string())),
+        };
+        repository_payload(&write, &name, done)
+    }
+
+    /// Makes a repository private, or public.
+    async fn update_repository(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The full name, org/repo.")] name: RepositoryName,
+        #[graphql(desc = "Whether only the organization's managers and administrators see it.")] is_private: bool,
+        #[graphql(desc = "The version that it must be at.")] if_version: Option<String>,
+    ) -> Result<RepositoryPayload> {
+        let write = Write::of(ctx);
+        let meta = repository_meta_name(&write.view(), &name);
+        let mut patch = serde_json::json!({ "spec": { "isPrivate": is_private } });
+        if let Some(version) = if_version {
+            patch["metadata"] = serde_json::json!({ "resourceVersion": version });
+        }
+        let done = write.patch(Kind::Repository, &meta, patch, false).await;
+        repository_payload(&write, &name, done)
+    }
+
+    /// Deletes a repository, and after it its images.
+    async fn delete_repository(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The full name, org/repo.")] name: RepositoryName,
+        #[graphql(desc = "The version that it must be at.")] if_version: Option<String>,
+        #[graphql(desc = "Whether only to tell what would become of it.", default = false)] dry_run: bool,
+    ) -> Result<DeletePayload> {
+        let write = Write::of(ctx);
+        let view = write.view();
+        let meta = repository_meta_name(&view, &name);
+        let packs = packs_of_repository(view.visible(), &name.0);
+        write.delete(Kind::Repository, &meta, ID(format!("Repository:{}", name.0)), if_version, dry_run, packs).await
+    }
+
+    /// Makes an organization, whose manager you become.
+    async fn create_organization(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The name.")] name: String,
+    ) -> Result<OrganizationPayload> {
+        let write = Write::of(ctx);
+        let spec = OrganizationSpec { name: name.clone(), creator: None, manager: None };
+        let done = write.create(name.clone(), Spec::Organization(spec), false).await;
+        organization_payload(&write, &name, done.map(|written| written.record))
+    }
+
+    /// Adds and removes managers of an organization. Its creator always is one.
+    async fn update_managers(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The organization's name.")] organization: String,
+        #[graphql(desc = "Those who become managers.")] add: Option<Vec<String>>,
+        #[graphql(desc = "Those who are no longer to be.")] remove: Option<Vec<String>>,
+    ) -> Result<OrganizationPayload> {
+        let (add, remove) = (add.unwrap_or_default(), remove.unwrap_or_default());
+        if add.len().max(remove.len()) > CHANGED_MANAGERS {
+            let message =
+                format!("{CHANGED_MANAGERS} managers are the most that are changed at a time (limit: managers)");
+            return Err(fail(ErrorCode::LimitExceeded, message));
+        }
+        let write = Write::of(ctx);
+        let mut done = Err(Error::internal("nothing was tried"));
+        for _ in 0..ATTEMPTS {
+            done = match write.view().visible().organization(&organization) {
+                Some(record) => {
+                    let before = record.organization().map(|of| of.managers.to_vec()).unwrap_or_default();
+                    let mut managers: Vec<String> = before.iter().map(ToString::to_string).collect();
+                    managers.retain(|manager| !remove.contains(manager));
+                    let new: Vec<_> = add.iter().filter(|manager| !managers.contains(manager)).cloned().collect();
+                    managers.extend(new);
+                    let patch = serde_json::json!({
+                        "metadata": { "resourceVersion": record.revision.to_string() },
+                        "spec": { "manager": managers },
+                    });
+                    write.patch(Kind::Organization, record.name(), patch, false).await
+                }
+                None => write.patch(Kind::Organization, &organization, serde_json::json!({}), false).await,
+            };
+            if !matches!(done, Err(Error::Conflict { .. })) {
+                break;
+            }
+        }
+        organization_payload(&write, &organization, done.map(|written| written.record))
+    }
+
+    /// Deletes an organization, and after it its repositories and their images.
+    async fn delete_organization(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The name.")] name: String,
+        #[graphql(desc = "The version that it must be at.")] if_version: Option<String>,
+        #[graphql(desc = "Whether only to tell what would become of it.", default = false)] dry_run: bool,
+    ) -> Result<DeletePayload> {
+        let write = Write::of(ctx);
+        let view = write.view();
+        let repositories: Vec<_> = view.visible().repositories(&name).cloned().collect();
+        let packs = repositories.iter().flat_map(|name| packs_of_repository(view.visible(), name)).collect();
+        let id = ID(format!("Organization:{name}"));
+        write.delete(Kind::Organization, &name, id, if_version, dry_run, packs).await
+    }
+
+    /// Keeps a list of names as a pack, for kube clients to share. The same list is the same pack. To read the images
+    /// here, use resolve.
+    async fn create_data_pack(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "What it is to have.")] spec: DataPackInput,
+    ) -> Result<DataPackPayload> {
+        let write = Write::of(ctx);
+        let spec = spec.to_spec();
+        let done = create_pack(&write, spec).await;
+        let refused = |user_errors| DataPackPayload { data_pack: None, existed: false, user_errors, revision: None };
+        match done {
+            Ok(written) => Ok(DataPackPayload {
+                existed: !written.created,
+                data_pack: Some(write.view().pack_of(&written.record)),
+                user_errors: Vec::new(),
+                revision: Some(write.with(&written.record)),
+            }),
+            Err(error @ Error::TooManyRequests(_)) => {
+                ctx.data_unchecked::<super::Answered>().limited();
+                Err(refuse(&error))
+            }
+            Err(error) => Ok(refused(user_errors(&error, &["spec"])?)),
+        }
+    }
+}
+
+/// Those who have shown nothing make packs, too, so many a minute: the record is the gateway's.
+async fn create_pack(write: &Write<'_>, spec: DataPackSpec) -> Result<Written, Error> {
+    let registry = &write.shared.app.registry;
+    let object = ApiObject { metadata: ObjectMeta::default(), spec: Spec::DataPack(spec) };
+    if write.caller.is_authenticated() {
+        write.may(Verb::Create, Kind::DataPack, "", "").await?;
+        return registry.create(write.caller, object, WriteOptions::default()).await;
+    }
+    let gateway = Caller::authenticated(super::GATEWAY_USER, []);
+    let Spec::DataPack(spec) = &object.spec else { return Err(Error::internal("it is the spec of a pack")) };
+    let mut defaulted = object.spec.clone();
+    api::default_spec(&mut defaulted);
+    let fields = api::validate_spec("", &defaulted);
+    if !fields.is_empty() {
+        return Err(Error::Invalid { kind: Kind::DataPack, name: String::new(), fields });
+    }
+    let name = SpecHash::of(spec).map_err(|error| Error::BadRequest(error.to_string()))?.pack_name();
+    let known = registry.reader(write.caller).visible.get(Kind::DataPack, &name).is_some();
+    if !known && !write.shared.quota.take(registry.clock().now()) {
+        return Err(Error::TooManyRequests(format!(
+            "{} new packs a minute are made for those who have not signed in: sign in, or use resolve, which makes none",
+            write.shared.quota.per_minute()
+        )));
+    }
+    registry.create(&gateway, object, WriteOptions::default()).await
+}
+
+fn repository_meta_name(view: &View, name: &RepositoryName) -> String {
+    let there = view.visible().repository(&name.0).map(|record| record.name().to_owned());
+    let derived = || api::RepositoryName::parse(&name.0).map_or_else(|_| name.0.to_string(), |name| name.meta_name());
+    there.unwrap_or_else(derived)
+}
+
+fn repository_payload(
+    write: &Write<'_>,
+    name: &RepositoryName,
+    done: Result<Written, Error>,
+) -> Result<RepositoryPayload> {
+    let view = write.view();
+    Ok(match done {
+        Ok(written) => RepositoryPayload {
+            repository: Some(view.repository_of(&written.record)),
+            current: None,
+            user_errors: Vec::new(),
+            revision: Some(write.with(&written.record)),
+        },
+        Err(error) => RepositoryPayload {
+            repository: None,
+            current: view.repository(&name.0),
+            user_errors: user_errors(&error, &[])?,
+            revision: None,
+        },
+    })
+}
+
+fn organization_payload(
+    write: &Write<'_>,
+    name: &str,
+    done: Result<Arc<Record>, Error>,
+) -> Result<OrganizationPayload> {
+    let view = write.view();
+    Ok(match done {
+        Ok(record) => OrganizationPayload {
+            organization: Some(view.organization_of(&record)),
+            current: None,
+            user_errors: Vec::new(),
+            revision: Some(write.with(&record)),
+        },
+        Err(error) => OrganizationPayload {
+            organization: None,
+            current: view.organization(name),
+            user_errors: user_errors(&error, &[])?,
+            revision: None,
+        },
+    })
+}

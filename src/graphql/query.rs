@@ -1,0 +1,245 @@
+//! What can be read.
+
+#![expect(clippy::unused_async, reason = "the library has resolvers be async, whether they wait or not")]
+
+use std::sync::Arc;
+
+use async_graphql::{Context, ID, Object, Result, SimpleObject};
+
+use super::Shared;
+use super::catalog::{ImageFilter, ImageQuery, Order, RepositoryFilter, RepositoryQuery, suggest};
+use super::error::fail;
+use super::node::{DataPack, Entry, Image, Node, Organization, Repository, Viewer};
+use super::page::{
+    ImageConnection, LONGEST_PAGE, OrganizationConnection, PageArgs, RepositoryConnection, image_connection,
+    organization_connection, repository_connection,
+};
+use super::scalar::{ImageName, RepositoryName};
+use super::view::View;
+use crate::api::validate::MAX_PACK_NAMES;
+use crate::api::{Kind, SUPPORTED_KEYWORDS};
+use crate::auth::Verb;
+use crate::model::{self, ErrorCode, ImageView, docs_diff, image_changes};
+
+/// The most names that are resolved at a time: as many as a pack has.
+pub const RESOLVED_NAMES: usize = MAX_PACK_NAMES;
+
+/// The catalogue, as you see it at one moment: one request reads one state of it.
+pub(super) struct QueryRoot;
+
+/// What a text may be the beginning of.
+#[derive(Clone, SimpleObject)]
+pub(super) struct Suggestion {
+    /// The whole text.
+    text: String,
+    /// What it names.
+    node: Node,
+}
+
+/// A field that differs between two images, or is changed by a write.
+#[derive(Debug, Clone, SimpleObject)]
+pub(super) struct FieldChange {
+    /// The field.
+    field: &'static str,
+    /// What it was; null for nothing. What is long is cut, and says how long it is.
+    before: Option<String>,
+    /// What it is; null for nothing.
+    after: Option<String>,
+}
+
+impl From<model::FieldChange> for FieldChange {
+    fn from(change: model::FieldChange) -> Self {
+        Self { field: change.field, before: change.before, after: change.after }
+    }
+}
+
+/// Two images side by side.
+#[derive(Clone)]
+pub(super) struct Comparison {
+    from: Image,
+    to: Image,
+}
+
+/// Two images side by side.
+#[Object]
+impl Comparison {
+    /// The one that it was.
+    async fn from(&self) -> &Image {
+        &self.from
+    }
+
+    /// The one that it is.
+    async fn to(&self) -> &Image {
+        &self.to
+    }
+
+    /// The fields that differ.
+    async fn changes(&self) -> Vec<FieldChange> {
+        image_changes(Some(&self.from.record), Some(&self.to.record)).into_iter().map(Into::into).collect()
+    }
+
+    /// How the documentation differs: a unified diff without its head, empty where it doesn't. Costs 50 in complexity.
+    async fn docs_diff(&self) -> String {
+        let docs = |image: &Image| ImageView::of(&image.record).and_then(|image| image.docs()).unwrap_or_default();
+        docs_diff(&docs(&self.from), &docs(&self.to))
+    }
+}
+
+fn view<'a>(ctx: &Context<'a>) -> &'a View {
+    ctx.data_unchecked::<View>()
+}
+
+fn at_most(what: &str, count: usize, limit: usize) -> Result<()> {
+    if count <= limit {
+        return Ok(());
+    }
+    Err(fail(ErrorCode::LimitExceeded, format!("{count} {what} are asked for; {limit} is the most (limit: {what})")))
+}
+
+/// What can be read. Lists tell only of what you see; what is hidden and what is absent are the same.
+#[Object(name = "Query")]
+impl QueryRoot {
+    /// What has this global id; null also for what is not yours to see.
+    async fn node(&self, ctx: &Context<'_>, #[graphql(desc = "The global id.")] id: ID) -> Option<Node> {
+        view(ctx).node(&id)
+    }
+
+    /// What has these global ids, in their order; at most 100.
+    async fn nodes(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The global ids.")] ids: Vec<ID>,
+    ) -> Result<Vec<Option<Node>>> {
+        at_most("ids", ids.len(), LONGEST_PAGE)?;
+        Ok(ids.iter().map(|id| view(ctx).node(id)).collect())
+    }
+
+    /// Who you are, as the server takes you.
+    async fn viewer(&self, ctx: &Context<'_>) -> Viewer {
+        let caller = view(ctx).caller();
+        let registry = &ctx.data_unchecked::<Arc<Shared>>().app.registry;
+        Viewer {
+            name: caller.is_authenticated().then(|| caller.user().to_owned()),
+            anonymous: !caller.is_authenticated(),
+            administrator: caller.is_administrator(),
+            can_create_organizations: registry.authorize(caller, Verb::Create, Kind::Organization, "", "").is_ok(),
+        }
+    }
+
+    /// The image of this name.
+    async fn image(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The full name, org/repo:tag.")] name: ImageName,
+    ) -> Option<Image> {
+        view(ctx).image(&name.0)
+    }
+
+    /// The repository of this name.
+    async fn repository(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The full name, org/repo.")] name: RepositoryName,
+    ) -> Option<Repository> {
+        view(ctx).repository(&name.0)
+    }
+
+    /// The organization of this name.
+    async fn organization(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The name.")] name: String,
+    ) -> Option<Organization> {
+        view(ctx).organization(&name)
+    }
+
+    /// Images.
+    #[expect(clippy::too_many_arguments, reason = "a connection has these")]
+    async fn images(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Which.")] filter: Option<ImageFilter>,
+        #[graphql(desc = "The order; by name where it isn't said.")] order_by: Option<Order>,
+        #[graphql(desc = "So many from the beginning: 20 if neither is said, at most 100.")] first: Option<i32>,
+        #[graphql(desc = "Only those after this cursor.")] after: Option<String>,
+        #[graphql(desc = "So many from the end.")] last: Option<i32>,
+        #[graphql(desc = "Only those before this cursor.")] before: Option<String>,
+    ) -> Result<ImageConnection> {
+        image_connection(view(ctx), &ImageQuery::new(filter, order_by)?, &PageArgs { first, after, last, before })
+    }
+
+    /// Repositories.
+    #[expect(clippy::too_many_arguments, reason = "a connection has these")]
+    async fn repositories(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "A text to search for: names, words, or a whole org/repo:tag.")] query: Option<String>,
+        #[graphql(desc = "Which.")] filter: Option<RepositoryFilter>,
+        #[graphql(desc = "The order: by RELEVANCE with a query, else by NAME, where it isn't said.")] order_by: Option<
+            Order,
+        >,
+        #[graphql(desc = "So many from the beginning: 20 if neither is said, at most 100.")] first: Option<i32>,
+        #[graphql(desc = "Only those after this cursor.")] after: Option<String>,
+        #[graphql(desc = "So many from the end. Not by RELEVANCE.")] last: Option<i32>,
+        #[graphql(desc = "Only those before this cursor. Not by RELEVANCE.")] before: Option<String>,
+    ) -> Result<RepositoryConnection> {
+        let query = RepositoryQuery::new(query, filter, order_by)?;
+        repository_connection(view(ctx), query, &PageArgs { first, after, last, before })
+    }
+
+    /// Organizations, in order of name.
+    async fn organizations(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Only those that you are a manager of.", default = false)] managed_by_me: bool,
+        #[graphql(desc = "So many from the beginning: 20 if neither is said, at most 100.")] first: Option<i32>,
+        #[graphql(desc = "Only those after this cursor.")] after: Option<String>,
+        #[graphql(desc = "So many from the end.")] last: Option<i32>,
+        #[graphql(desc = "Only those before this cursor.")] before: Option<String>,
+    ) -> Result<OrganizationConnection> {
+        organization_connection(view(ctx), managed_by_me, &PageArgs { first, after, last, before })
+    }
+
+    /// What a text may be the beginning of, the best first.
+    async fn suggest(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The text, as far as it is typed.")] text: String,
+        #[graphql(desc = "So many, at most 100.", default = 8)] first: i32,
+    ) -> Result<Vec<Suggestion>> {
+        let first = usize::try_from(first).map_err(|_| fail(ErrorCode::Invalid, "first can't be negative"))?;
+        at_most("suggestions", first, LONGEST_PAGE)?;
+        let found = suggest(view(ctx), &text, first)?;
+        Ok(found.into_iter().map(|(text, node)| Suggestion { text, node }).collect())
+    }
+
+    /// The images of these names, one entry a name in the order asked, at most 1000: a pack's content without a pack.
+    async fn resolve(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The full names.")] names: Vec<ImageName>,
+    ) -> Result<Vec<Entry>> {
+        at_most("names", names.len(), RESOLVED_NAMES)?;
+        Ok(names.into_iter().map(|name| Entry { image: view(ctx).image(&name.0), name }).collect())
+    }
+
+    /// The pack of this name.
+    async fn data_pack(&self, ctx: &Context<'_>, #[graphql(desc = "The name.")] name: String) -> Option<DataPack> {
+        view(ctx).pack(&name)
+    }
+
+    /// Two images side by side; null where one of them is not there.
+    async fn compare(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The one that it was.")] from: ImageName,
+        #[graphql(desc = "The one that it is.")] to: ImageName,
+    ) -> Option<Comparison> {
+        Some(Comparison { from: view(ctx).image(&from.0)?, to: view(ctx).image(&to.0)? })
+    }
+
+    /// The keywords that repositories can be found by.
+    async fn keywords(&self) -> Vec<&'static str> {
+        SUPPORTED_KEYWORDS.to_vec()
+    }
+}

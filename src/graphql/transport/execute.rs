@@ -1,0 +1,217 @@
+//! From what a request asks for to its answer: the document, its limits, the kept answers, the execution.
+
+use std::sync::Arc;
+
+use async_graphql::parser::parse_query;
+use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType};
+use async_graphql::{Request, Response, ServerError, Variables};
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt as _, StreamExt as _};
+use http::StatusCode;
+use serde_json::Value;
+
+use super::cache::{Answer, Key};
+use super::params::Params;
+use super::respond;
+use crate::auth::Caller;
+use crate::graph::Revision;
+use crate::graphql::error::{complete, server_error};
+use crate::graphql::view::View;
+use crate::graphql::{Answered, Shared};
+use crate::model::ErrorCode;
+
+/// A request, and who makes it.
+pub(super) struct Asked {
+    pub(super) params: Params,
+    pub(super) caller: Caller,
+    /// Whether it came in a way in which writes may come.
+    pub(super) writes: bool,
+}
+
+/// An operation's answer.
+pub(super) struct Done {
+    pub(super) response: Response,
+    pub(super) revision: Revision,
+    /// Whether it was refused because there were too many.
+    pub(super) limited: bool,
+}
+
+/// What became of a request.
+pub(super) enum Outcome {
+    /// A whole answer of a query, without errors.
+    Kept { answer: Arc<Answer>, revision: Revision, signed_in: bool },
+    /// Any other that was executed, or at least validated.
+    Done(Box<Done>),
+    /// It was not executed. Without a status it is a fault of the operation itself.
+    Refused { status: Option<StatusCode>, error: Box<ServerError> },
+}
+
+/// An operation that is fit to be executed.
+struct Prepared {
+    request: Request,
+    view: View,
+    answered: Answered,
+    sort: OperationType,
+}
+
+fn refuse(status: Option<StatusCode>, error: ServerError) -> Outcome {
+    Outcome::Refused { status, error: Box::new(error) }
+}
+
+/// Executes a query or a mutation.
+pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked) -> Outcome {
+    let document = match shared.transport.documents.find(&asked.params) {
+        Ok(document) => document,
+        Err(error) => return refuse(status_without_document(&asked.params), error),
+    };
+    let view = View::new(shared.app.registry.reader(&asked.caller), asked.caller.clone());
+    let signed_in = asked.caller.is_authenticated();
+    let revision = view.visible().revision();
+    let operation = asked.params.operation_name.as_deref();
+    let key = Key::new(&document.text, operation, &asked.params.variables, &asked.caller, view.visible());
+    if let Some(answer) = shared.transport.answers.get(&key, view.visible()) {
+        return Outcome::Kept { answer, revision, signed_in };
+    }
+    let Prepared { request, view, answered, sort } = match prepare(shared, &document.text, asked, view) {
+        Ok(prepared) => prepared,
+        Err(error) => return refuse(None, error),
+    };
+    shared.transport.documents.keep(&document);
+    match sort {
+        OperationType::Mutation if !asked.writes => {
+            let error = server_error(ErrorCode::Invalid, "a mutation is a POST: GET changes nothing");
+            return refuse(Some(StatusCode::METHOD_NOT_ALLOWED), error);
+        }
+        OperationType::Subscription => {
+            let message = "a subscription goes on: ask with Accept: text/event-stream, or by WebSocket \
+                           (graphql-transport-ws)";
+            return refuse(Some(StatusCode::BAD_REQUEST), server_error(ErrorCode::Invalid, message));
+        }
+        OperationType::Query | OperationType::Mutation => {}
+    }
+    let mut response = shared.schema.execute(request).await;
+    complete(&mut response.errors);
+    if sort == OperationType::Query && response.errors.is_empty() {
+        let answer = Arc::new(Answer::new(&view.reads(), view.visible(), respond::body(&response)));
+        shared.transport.answers.put(key, &answer);
+        return Outcome::Kept { answer, revision, signed_in };
+    }
+    let revision = if sort == OperationType::Mutation { shared.app.registry.graph().revision() } else { revision };
+    Outcome::Done(Box::new(Done { response, revision, limited: answered.is_limited() }))
+}
+
+/// Whether a mutation is asked for. What can't be told is left to the execution, which says why.
+pub(super) fn is_mutation(shared: &Shared, asked: &Asked) -> bool {
+    let Ok(document) = shared.transport.documents.find(&asked.params) else { return false };
+    if shared.app.limits.check_text(&document.text).is_err() {
+        return false;
+    }
+    let parsed = parse_query(&document.text);
+    let name = asked.params.operation_name.as_deref();
+    parsed.is_ok_and(|document| operation(&document, name).is_ok_and(|of| of.ty == OperationType::Mutation))
+}
+
+/// Without a document there is no GraphQL request at all; but a client that tries a hash goes on with the document.
+fn status_without_document(params: &Params) -> Option<StatusCode> {
+    (params.query.is_none() && params.document.is_none()).then_some(StatusCode::BAD_REQUEST)
+}
+
+/// Executes any operation as a stream of answers: one of a query or a mutation.
+pub(super) fn stream(shared: &Arc<Shared>, asked: &Asked) -> Result<BoxStream<'static, Response>, ServerError> {
+    if asked.caller.is_revoked() {
+        return Err(server_error(ErrorCode::Unauthenticated, "the token has been taken back, or has expired"));
+    }
+    let document = shared.transport.documents.find(&asked.params)?;
+    let view = View::new(shared.app.registry.reader(&asked.caller), asked.caller.clone());
+    let Prepared { request, sort, .. } = prepare(shared, &document.text, asked, view)?;
+    shared.transport.documents.keep(&document);
+    if sort == OperationType::Mutation && !asked.writes {
+        return Err(server_error(ErrorCode::Invalid, "a mutation is a POST: GET changes nothing"));
+    }
+    if sort == OperationType::Mutation && shared.app.relay.is_some() {
+        // Which of the servers writes is decided request by request.
+        let message = "of several servers one writes: send a mutation as a POST that is answered by JSON";
+        return Err(server_error(ErrorCode::Unavailable, message));
+    }
+    let answers = shared.schema.execute_stream(request).map(|mut response| {
+        complete(&mut response.errors);
+        response
+    });
+    let mut answers = answers.boxed();
+    // It begins now, and not when the client first reads: what happens from here on is told.
+    Ok(match answers.next().now_or_never() {
+        Some(Some(first)) => stream::iter([first]).chain(answers).boxed(),
+        Some(None) => stream::empty().boxed(),
+        None => answers,
+    })
+}
+
+fn prepare(shared: &Arc<Shared>, text: &str, asked: &Asked, view: View) -> Result<Prepared, ServerError> {
+    let limits = &shared.app.limits;
+    limits.check_text(text)?;
+    let document = parse_query(text).map_err(|error| {
+        let mut error = ServerError::from(error);
+        complete(std::slice::from_mut(&mut error));
+        error
+    })?;
+    let variables = Variables::from_json(Value::Object(asked.params.variables.clone()));
+    limits.check(&document, &variables)?;
+    let operation = operation(&document, asked.params.operation_name.as_deref())?;
+    let sort = operation.ty;
+    check_variables(operation, &asked.params)?;
+    let answered = Answered::default();
+    let mut request =
+        Request::new(text).variables(variables).data(view.clone()).data(Arc::clone(shared)).data(answered.clone());
+    if let Some(name) = asked.params.operation_name.as_deref().filter(|_| is_named(&document)) {
+        request = request.operation_name(name);
+    }
+    request.set_parsed_query(document);
+    Ok(Prepared { request, view, answered, sort })
+}
+
+/// The library knows an operation's name only where there are several.
+fn is_named(document: &ExecutableDocument) -> bool {
+    matches!(document.operations, DocumentOperations::Multiple(_))
+}
+
+fn operation<'a>(document: &'a ExecutableDocument, name: Option<&str>) -> Result<&'a OperationDefinition, ServerError> {
+    let name = name.filter(|name| !name.is_empty());
+    match (&document.operations, name) {
+        (DocumentOperations::Single(operation), None) => Ok(&operation.node),
+        (DocumentOperations::Multiple(all), None) if all.len() == 1 => {
+            Ok(&all.values().next().expect("there is one").node)
+        }
+        (DocumentOperations::Multiple(all), Some(name)) if all.contains_key(name) => Ok(&all[name].node),
+        (_, Some(_)) => Err(server_error(ErrorCode::Invalid, "the document has no operation of this operationName")),
+        (_, None) => {
+            let message = "the document has several operations: say operationName";
+            Err(server_error(ErrorCode::Invalid, message))
+        }
+    }
+}
+
+/// What must be given is; whether it is of its type is validated where it is used.
+fn check_variables(operation: &OperationDefinition, params: &Params) -> Result<(), ServerError> {
+    for definition in &operation.variable_definitions {
+        let definition = &definition.node;
+        let given = params.variables.get(definition.name.node.as_str());
+        let missing = match given {
+            None => definition.default_value.is_none(),
+            Some(value) => value.is_null(),
+        };
+        if missing && !definition.var_type.node.nullable {
+            let message =
+                format!("the variable ${} of the type {} is not given", definition.name.node, definition.var_type.node);
+            let mut error = server_error(ErrorCode::Invalid, message);
+            error.locations = vec![definition.name.pos];
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// One answer of a stream, as its payload.
+pub(super) fn payload(response: &Response) -> Bytes {
+    respond::body(response)
+}

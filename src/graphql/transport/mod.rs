@@ -1,0 +1,296 @@
+//! GraphQL over HTTP, WebSocket and server-sent events, as their specifications have it.
+//!
+//! Nothing here is anybody's identity but the Authorization header, or what `connection_init` says in its place; a POST
+//! must be `application/json`, which no page of another site can send without asking first. Behind TLS, where replicas
+//! send mutations on to one another, it may also be a client certificate: that a browser would show one by itself changes
+//! nothing, since pages of other sites are not let read, nor write.
+
+mod cache;
+mod documents;
+mod execute;
+mod graphiql;
+mod negotiate;
+mod params;
+mod respond;
+mod sse;
+mod websocket;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State as Shown;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{any, get};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_TYPE, HeaderName, UPGRADE, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use tokio::sync::Semaphore;
+
+use super::error::server_error;
+use super::{ANONYMOUS_PACKS, App, Quota, Shared};
+use crate::auth::{Caller, Peer};
+use crate::error::Error;
+use crate::graph::Revision;
+use crate::model::ErrorCode;
+use crate::relay::{Relay, Turn};
+use execute::{Asked, Outcome};
+use negotiate::Media;
+use params::Params;
+use respond::refused;
+
+pub use documents::TrustedDocuments;
+pub use negotiate::Origins;
+pub use websocket::OPERATIONS;
+
+/// The largest body, in bytes.
+pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
+/// How long a body may take to come.
+const BODY_TIME: Duration = Duration::from_mins(1);
+/// The most connections by `WebSocket` at a time: they have left the listener, which counts the others.
+pub const SOCKETS: usize = 4096;
+/// The most operations that go on at a time, over all connections.
+pub const STREAMS: usize = 16_384;
+/// How long an operation may take to tell how far it has come when the server stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a browser may go by what it was told of who may ask.
+const PREFLIGHT_SECONDS: &str = "600";
+
+/// The header that tells the revision that an answer was read at.
+pub const REVISION: HeaderName = HeaderName::from_static("imagehub-revision");
+/// The header that demands a revision, or a later one.
+pub const MIN_REVISION: HeaderName = HeaderName::from_static("imagehub-min-revision");
+
+const METHODS: &str = "GET, HEAD, POST, OPTIONS";
+
+/// What the transport keeps.
+pub(super) struct State {
+    answers: cache::Answers,
+    documents: documents::Documents,
+}
+
+/// The door's paths: `/graphql` and what its page loads.
+pub fn router(app: App) -> Router {
+    let shared = Shared {
+        schema: super::schema(),
+        transport: State {
+            answers: cache::Answers::new(),
+            documents: documents::Documents::new(app.documents.clone()),
+        },
+        quota: Quota::new(ANONYMOUS_PACKS),
+        streams: Arc::new(Semaphore::new(STREAMS)),
+        sockets: Arc::new(Semaphore::new(SOCKETS)),
+        app,
+    };
+    Router::new()
+        .route("/graphql", any(answer))
+        .route("/graphql/page/{file}", get(graphiql::file))
+        .with_state(Arc::new(shared))
+}
+
+async fn answer(Shown(shared): Shown<Arc<Shared>>, request: Request<Body>) -> Response {
+    let allowed = shared.app.origins.allowed(request.headers());
+    let mut response = dispatch(shared, request).await;
+    let headers = response.headers_mut();
+    headers.append(VARY, HeaderValue::from_static("Origin"));
+    if let Some(origin) = allowed {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("imagehub-revision, etag, retry-after"));
+    }
+    response
+}
+
+async fn dispatch(shared: Arc<Shared>, request: Request<Body>) -> Response {
+    match *request.method() {
+        Method::OPTIONS => preflight(&shared, request.headers()),
+        Method::GET | Method::HEAD => {
+            if request.headers().contains_key(UPGRADE) {
+                return websocket::upgrade(shared, request).await;
+            }
+            if request.uri().query().is_none() && negotiate::wants_page(request.headers()) {
+                return graphiql::page();
+            }
+            operate(shared, request).await
+        }
+        Method::POST => operate(shared, request).await,
+        _ => {
+            let error = server_error(ErrorCode::Invalid, format!("/graphql takes {METHODS}"));
+            let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, Media::Json, &error);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
+            response
+        }
+    }
+}
+
+fn preflight(shared: &Shared, headers: &HeaderMap) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
+    if shared.app.origins.allowed(headers).is_some() {
+        let wanted = "authorization, content-type, imagehub-min-revision, if-none-match";
+        for (name, value) in [
+            (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+            (ACCESS_CONTROL_ALLOW_HEADERS, wanted),
+            (ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS),
+        ] {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+    }
+    response
+}
+
+async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let headers = &parts.headers;
+    let Some(media) = negotiate::media(headers) else {
+        let message = "answers are application/json, application/graphql-response+json or text/event-stream";
+        return refused(StatusCode::NOT_ACCEPTABLE, Media::Json, &server_error(ErrorCode::Invalid, message));
+    };
+    // What is refused before there is a stream is JSON.
+    let form = if media == Media::EventStream { Media::Json } else { media };
+    let posted = parts.method == Method::POST;
+    if posted && !is_json(headers) {
+        let message = "a POST to /graphql is Content-Type: application/json";
+        let error = server_error(ErrorCode::Invalid, message);
+        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, form, &error);
+    }
+    let peer = parts.extensions.get::<Arc<Peer>>().map(|peer| &**peer);
+    let caller = match caller(&shared, peer, headers).await {
+        Ok(caller) => caller,
+        Err(error) => return respond::failed(&error, form),
+    };
+    if let Err(error) = reach(&shared, headers).await {
+        return respond::failed(&error, form);
+    }
+    let mut sent = bytes::Bytes::new();
+    let params = if posted {
+        match read(body).await {
+            Ok(body) => {
+                sent = body;
+                Params::from_body(&sent)
+            }
+            Err((status, message)) => {
+                let code =
+                    if status == StatusCode::PAYLOAD_TOO_LARGE { ErrorCode::LimitExceeded } else { ErrorCode::Invalid };
+                return refused(status, form, &server_error(code, message));
+            }
+        }
+    } else {
+        Params::from_uri(&parts.uri)
+    };
+    let params = match params {
+        Ok(params) => params,
+        Err(message) => return refused(StatusCode::BAD_REQUEST, form, &server_error(ErrorCode::Invalid, message)),
+    };
+    let asked = Asked { params, caller, writes: posted };
+    if media == Media::EventStream {
+        return sse::respond(&shared, &asked);
+    }
+    let outcome = if let Some(relay) = &shared.app.relay
+        && posted
+        && execute::is_mutation(&shared, &asked)
+    {
+        let request = Request::from_parts(parts.clone(), Body::from(sent));
+        match in_turn(&shared, &**relay, &asked, request).await {
+            Ok(Done::Here(outcome)) => outcome,
+            Ok(Done::Elsewhere(response)) => return response,
+            Err(error) => return respond::failed(&error, form),
+        }
+    } else {
+        execute::execute(&shared, &asked).await
+    };
+    match outcome {
+        Outcome::Kept { answer, revision, signed_in } => {
+            respond::kept(&answer, revision, signed_in, media, &parts.method, headers)
+        }
+        Outcome::Done(done) => respond::done(&done, media),
+        Outcome::Refused { status, error } => {
+            // Who asks by the older form finds what is wrong with a query in a 200.
+            let status = match (status, media) {
+                (Some(status), _) => status,
+                (None, Media::Json) => StatusCode::OK,
+                (None, _) => StatusCode::BAD_REQUEST,
+            };
+            let mut response = refused(status, media, &error);
+            if status == StatusCode::METHOD_NOT_ALLOWED {
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            }
+            response
+        }
+    }
+}
+
+/// What became of a mutation where there are several servers.
+enum Done {
+    Here(Outcome),
+    Elsewhere(Response),
+}
+
+/// Executes a mutation, or has it executed by the server whose turn it is.
+async fn in_turn(
+    shared: &Arc<Shared>,
+    relay: &dyn Relay,
+    asked: &Asked,
+    request: Request<Body>,
+) -> Result<Done, Error> {
+    match relay.turn(&asked.caller, request).await? {
+        Turn::Elsewhere(response) => Ok(Done::Elsewhere(response)),
+        Turn::Here(_, term) => {
+            let outcome = execute::execute(shared, asked).await;
+            term.holds()?;
+            Ok(Done::Here(outcome))
+        }
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let Ok(mime) = value.parse::<mime::Mime>() else { return false };
+    let utf8 = mime.get_param(mime::CHARSET).is_none_or(|charset| charset == mime::UTF_8);
+    mime.essence_str() == "application/json" && utf8
+}
+
+async fn read(body: Body) -> Result<bytes::Bytes, (StatusCode, String)> {
+    let read = tokio::time::timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect()).await;
+    let Ok(read) = read else {
+        return Err((StatusCode::REQUEST_TIMEOUT, format!("the body did not come within {BODY_TIME:?}")));
+    };
+    match read {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err((StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {BODY_LIMIT} bytes (limit: body)")))
+        }
+        Err(_) => Err((StatusCode::BAD_REQUEST, "the body broke off".to_owned())),
+    }
+}
+
+/// Who asks. Those who have shown nothing are somebody only where that is let.
+async fn caller(shared: &Shared, peer: Option<&Peer>, headers: &HeaderMap) -> Result<Caller, Error> {
+    let caller = shared.app.authenticator.authenticate(peer, headers).await?;
+    if !caller.is_authenticated() && !shared.app.anonymous {
+        return Err(Error::Unauthorized("sign in: send Authorization: Bearer and a token".to_owned()));
+    }
+    shared.app.authenticator.with_sight(caller).await
+}
+
+/// Waits for the revision that a request demands.
+async fn reach(shared: &Shared, headers: &HeaderMap) -> Result<(), Error> {
+    let Some(value) = headers.get(&MIN_REVISION) else { return Ok(()) };
+    let revision = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    let revision = revision.and_then(|text| text.parse().ok()).ok_or_else(|| {
+        Error::BadRequest(format!("{MIN_REVISION} must be a revision that an answer gave, a decimal number"))
+    })?;
+    shared.app.registry.wait_for(Revision(revision)).await
+}
+
+/// Bytes in hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
