@@ -2,6 +2,7 @@
 //! `tests/cluster` on loopback, and kills, freezes and cuts off each part. No mock stands in for any of them.
 
 mod aggregated;
+mod callers;
 mod contract;
 mod damage;
 pub mod installed;
@@ -10,5 +11,8 @@ pub mod part;
 pub mod pki;
 pub mod proxy;
 mod replicas;
+mod restarts;
 pub mod rig;
+mod rolling;
+mod rotation;
 mod storage;
