@@ -23,7 +23,7 @@ use crate::harness::{Client, Kubectl, path_from, within};
 pub const NAMESPACE: &str = "imagehub-system";
 /// The APIService.
 pub const API_SERVICE: &str = "/apis/apiregistration.k8s.io/v1/apiservices/v1.imagehub.sealos.io";
-/// The namespace of the users' ServiceAccounts.
+/// The namespace of the users' service accounts.
 const USERS: &str = "user-system";
 /// How often the stand-in asks who is ready, and a test whether something has come to be.
 const POLL: Duration = Duration::from_millis(50);
