@@ -285,12 +285,3 @@ async fn reach(shared: &Shared, headers: &HeaderMap) -> Result<(), Error> {
     })?;
     shared.app.registry.wait_for(Revision(revision)).await
 }
-
-/// Bytes in hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
-}
