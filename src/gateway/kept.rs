@@ -10,6 +10,7 @@ use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
 use super::view::{Clock, Reads};
+use crate::api::name::hex;
 use crate::auth::Caller;
 use crate::graph::Visible;
 
@@ -91,7 +92,7 @@ impl Answer {
     /// The entity tag of a body.
     #[must_use]
     pub fn tag(body: &[u8]) -> String {
-        format!("\"{}\"", super::hex(&Sha256::digest(body)[..16]))
+        format!("\"{}\"", hex(&Sha256::digest(body)[..16]))
     }
 
     /// Whether it is still right for what `visible` shows.

@@ -19,7 +19,7 @@ pub use kept::{ANSWER_BYTES, Answer, Answers, Key, LARGEST_ANSWER};
 pub use page::{LONGEST_CURSOR, LONGEST_PAGE, PAGE, Page, PageArgs, images, organizations, repositories, tags};
 pub use quota::{ANONYMOUS_PACKS, Quota};
 pub use request::{
-    BODY_LIMIT, BODY_TIME, MIN_REVISION, Origins, REVISION, accepted, caller, hex, names_tag, reach, read_body,
+    BODY_LIMIT, BODY_TIME, MIN_REVISION, Origins, REVISION, accepted, caller, names_tag, reach, read_body,
 };
 pub use view::{Clock, Reads, View};
 pub use write::{Applied, Change, Expects, Find, Make, Plan, Writing, packs_of_image, packs_of_repository};

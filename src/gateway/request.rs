@@ -100,16 +100,6 @@ pub fn names_tag(headers: &HeaderMap, header: HeaderName, is: impl Fn(&str) -> b
     tags.any(|tag| tag == "*" || is(tag))
 }
 
-/// Bytes in hexadecimal digits.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
-}
-
 /// The pages of other sites that may ask.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Origins {
