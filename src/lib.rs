@@ -16,5 +16,6 @@ pub mod error;
 pub mod graph;
 pub mod kube_api;
 pub mod registry;
+pub mod search;
 pub mod server;
 pub mod storage;

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which layers each layer may name. From the bottom up.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("api", &["error"]),
     ("error", &["api"]),
     ("clock", &[]),
     ("storage", &["api", "clock", "error"]),
     ("graph", &["api", "clock", "error", "storage"]),
+    ("search", &["api", "clock", "error", "graph"]),
     ("auth", &["api", "clock", "error", "graph"]),
     ("datapack", &["api", "error", "graph", "auth"]),
     ("registry", &["api", "clock", "error", "storage", "graph", "datapack", "auth"]),
@@ -24,6 +25,7 @@ const ALL: &[&str] = &[
     "clock",
     "storage",
     "graph",
+    "search",
     "auth",
     "datapack",
     "registry",
