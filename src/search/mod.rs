@@ -99,9 +99,13 @@ impl Search {
     /// [`Error::Unavailable`] while it is being filled, [`Error::ResourceVersionTooLarge`] where the revision wasn't
     /// reached in time.
     pub async fn reached(&self, revision: Revision) -> Result<(), Error> {
+        self.reached_within(revision, REVISION_WAIT).await
+    }
+
+    async fn reached_within(&self, revision: Revision, wait: Duration) -> Result<(), Error> {
         let mut told = self.told.subscribe();
         let there = told.wait_for(|now| now.is_some_and(|now| now >= revision));
-        if tokio::time::timeout(REVISION_WAIT, there).await.is_ok() {
+        if tokio::time::timeout(wait, there).await.is_ok() {
             return Ok(());
         }
         let current = self.revision().ok_or_else(not_ready)?;

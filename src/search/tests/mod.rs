@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::Kind;
-use crate::auth::Caller;
 use crate::graph::{Key, Sight, Visible};
 use crate::registry::WriteOptions;
 use crate::registry::testing::{Hub, image, repository};
@@ -92,8 +91,4 @@ fn shown(facets: &[Facet]) -> Vec<(Option<&str>, usize)> {
 
 fn manager(name: &str) -> Sight {
     Sight::Manager(name.into())
-}
-
-fn admin() -> Caller {
-    Caller::system()
 }

@@ -78,18 +78,18 @@ const REAL: [(&str, &str); 26] = [
 ];
 
 fn chinese() -> Vec<Value> {
-    [
-        (
-            "zh/db-backup:1.0",
-            "定时备份 MySQL 和 PostgreSQL 数据库，备份可以放到对象存储。",
-            "# 数据库备份\n一条命令恢复数据。",
-        ),
-        ("zh/gateway:2.1", "云原生微服务网关，支持限流和熔断。", "路由、认证、日志。"),
-        ("zh/object-store:0.9", "兼容 S3 的分布式对象存储。", "把文件存到多块磁盘上。"),
-    ]
-    .into_iter()
-    .map(|(name, description, docs)| image(name, json!({ "description": description, "docs": docs })))
-    .collect()
+    let backup = json!({
+        "keywords": ["Database"],
+        "description": "定时备份 MySQL 和 PostgreSQL 数据库，备份可以放到对象存储。",
+        "docs": "# 数据库备份\n一条命令恢复数据。",
+    });
+    let gateway = json!({
+        "keywords": ["Network"], "description": "云原生微服务网关，支持限流和熔断。", "docs": "路由、认证、日志。",
+    });
+    let store = json!({
+        "keywords": ["Storage"], "description": "兼容 S3 的分布式对象存储。", "docs": "把文件存到多块磁盘上。",
+    });
+    vec![image("zh/db-backup:1.0", backup), image("zh/gateway:2.1", gateway), image("zh/object-store:0.9", store)]
 }
 
 /// The manifests of a file, without the packs.
