@@ -172,6 +172,8 @@ pub enum Error {
         /// The version reached.
         current: u64,
     },
+    /// 504, reason `Timeout`: it may have been done, or not. Nobody is told to send it again.
+    OutcomeUnknown(String),
     /// 507: the disk is too full to write; nothing was done.
     InsufficientStorage(String),
     /// 500: the cause is for the log only.
@@ -210,7 +212,7 @@ impl Error {
             Self::TooManyRequests(_) => 429,
             Self::Internal(_) => 500,
             Self::Unavailable(_) => 503,
-            Self::ResourceVersionTooLarge { .. } => 504,
+            Self::ResourceVersionTooLarge { .. } | Self::OutcomeUnknown(_) => 504,
             Self::InsufficientStorage(_) => 507,
         }
     }
@@ -234,7 +236,7 @@ impl Error {
             Self::TooManyRequests(_) => "TooManyRequests",
             Self::Internal(_) => "InternalError",
             Self::Unavailable(_) => "ServiceUnavailable",
-            Self::ResourceVersionTooLarge { .. } => "Timeout",
+            Self::ResourceVersionTooLarge { .. } | Self::OutcomeUnknown(_) => "Timeout",
             Self::InsufficientStorage(_) => "InsufficientStorage",
         }
     }
@@ -340,6 +342,7 @@ impl fmt::Display for Error {
             | Self::UnsupportedMediaType(m)
             | Self::TooManyRequests(m)
             | Self::Unavailable(m)
+            | Self::OutcomeUnknown(m)
             | Self::InsufficientStorage(m) => f.write_str(m),
             Self::NotFound { kind, name } => write!(f, "{}.{GROUP} {name:?} not found", kind.plural()),
             Self::TooLarge(m) => write!(f, "Request entity too large: {m}"),

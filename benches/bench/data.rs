@@ -244,7 +244,7 @@ fn open(dir: &Path, history: Duration) -> Arc<Embedded> {
 
 /// Does what the controllers would at the first start: announces every computed status.
 async fn announce(storage: &Arc<Embedded>, images: usize) {
-    let (graph, writer) = Graph::open(&**storage, Window::default()).await.expect("the graph is filled");
+    let (graph, writer) = Graph::open(storage.clone(), Window::default()).await.expect("the graph is filled");
     let writer = tokio::spawn(writer.run());
     let registry = Registry::new(storage.clone(), graph, Arc::new(Packs::default()), Arc::new(SystemClock));
     let repositories = images.div_ceil(TAGS);

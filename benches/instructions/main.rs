@@ -90,7 +90,7 @@ impl World {
         let storage = Arc::new(Memory::default());
         let clock = ManualClock::at(jiff::Timestamp::from_second(1_800_000_000).expect("a time"));
         let (graph, writer) =
-            runtime.block_on(Graph::open(&*storage, Window::default())).expect("an empty storage can be read");
+            runtime.block_on(Graph::open(storage.clone(), Window::default())).expect("an empty storage can be read");
         runtime.spawn(writer.run());
         let registry = Arc::new(Registry::new(storage, graph, Arc::new(Packs::default()), clock));
         let (_, ready) = tokio::sync::watch::channel(true);
@@ -263,7 +263,7 @@ fn apply() {
     for (key, value) in &all {
         storage.put(key.clone(), value.clone());
     }
-    let (graph, writer) = runtime.block_on(Graph::open(&*storage, Window::default())).expect("it can be read");
+    let (graph, writer) = runtime.block_on(Graph::open(storage.clone(), Window::default())).expect("it can be read");
     let task = runtime.spawn(writer.run());
     // The writer gets to wait for more.
     runtime.block_on(tokio::task::yield_now());

@@ -1,5 +1,5 @@
 //! From the bytes of a request's body to an object, in pure steps: [`parse_json`] or [`parse_yaml`],
-//! then [`check_type`], [`conform`], [`unknown_fields_outcome`], and [`into_object`]. No input makes any of
+//! then [`read_object`], which is [`check_type`], [`conform`], [`unknown_fields_outcome`] and [`into_object`]. No input makes any of
 //! them panic, or take memory out of proportion to the input. The words are those of kube-apiserver for a
 //! CRD of the same schema, as far as clients see them.
 
@@ -113,6 +113,53 @@ pub fn into_object(kind: Kind, value: Value) -> Result<(Object, Option<Value>), 
     let spec = part("spec").unwrap_or_else(|| Value::Object(Map::new()));
     let spec = Spec::from_value(kind, spec).map_err(refused)?;
     Ok((Object { metadata, spec }, part("status")))
+}
+
+/// How a manifest is to be read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reading<'a> {
+    /// What is done about fields that are unknown, or there twice.
+    pub validation: FieldValidation,
+    /// The fields that were there twice, as the parser says.
+    pub duplicates: &'a [String],
+    /// Whether it was YAML.
+    pub yaml: bool,
+    /// Whether faults of its status count.
+    pub with_status: bool,
+}
+
+/// An object that was read, and what was said to it.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The object.
+    pub object: Object,
+    /// Its status, where it had one.
+    pub status: Option<Value>,
+    /// What was dropped.
+    pub warnings: Vec<String>,
+}
+
+/// From a parsed manifest to an object of `kind`: all the steps after the parser, whatever door it came through.
+///
+/// # Errors
+/// Those of [`check_type`], [`unknown_fields_outcome`] and [`into_object`]; Invalid with all that doesn't conform.
+pub fn read_object(kind: Kind, mut value: Value, reading: Reading<'_>) -> Result<Decoded, Error> {
+    check_type(kind, &value)?;
+    let mut conformed = conform(kind, &mut value);
+    if reading.yaml {
+        conformed = conformed.for_yaml();
+    }
+    let warnings = unknown_fields_outcome(kind, reading.validation, &conformed.unknown, reading.duplicates)?;
+    let mut fields = conformed.errors;
+    if reading.with_status {
+        fields.extend(conformed.status_errors);
+    }
+    if !fields.is_empty() {
+        let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        return Err(Error::Invalid { kind, name: name.to_owned(), fields });
+    }
+    let (object, status) = into_object(kind, value)?;
+    Ok(Decoded { object, status, warnings })
 }
 
 /// What a caller wants done about unknown and duplicate fields: the query parameter `fieldValidation`.

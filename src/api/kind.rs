@@ -81,6 +81,12 @@ impl Kind {
         matches!(self, Self::Repository | Self::Organization)
     }
 
+    /// The kind whose [`name`](Self::name) is `name`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| k.name() == name)
+    }
+
     /// The kind whose [`plural`](Self::plural) name is `plural`.
     #[must_use]
     pub fn from_plural(plural: &str) -> Option<Self> {

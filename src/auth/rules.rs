@@ -110,7 +110,10 @@ pub fn authorize(
         (Kind::Organization, Verb::Create) if creators == OrganizationCreators::Administrators => {
             refuse("only administrators make organizations here")
         }
-        (Kind::Organization, Verb::Create) if visible.organization_has_content(spec_name) => {
+        // One that is there is refused for that, later.
+        (Kind::Organization, Verb::Create)
+            if visible.organization(spec_name).is_none() && visible.organization_has_content(spec_name) =>
+        {
             refuse("an organization of this name is gone, and what it had is not: only administrators make it again")
         }
         (_, Verb::Create) if kind == Kind::Organization || spec_name.is_empty() => Ok(()),

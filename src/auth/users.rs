@@ -4,7 +4,6 @@
 //! A token is `imagehub_ID_SECRET`. The file holds the SHA-256 of the secret only.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -22,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Caller;
 use super::caller::MASTERS;
+use crate::api::name::hex;
 
 /// The file's name in the data directory.
 pub const FILE: &str = "users.json";
@@ -236,14 +236,6 @@ impl Users {
         let gone = self.users.remove(name);
         gone.map(|_| ()).ok_or_else(|| UsersError::Refused(format!("there is no user {name:?}")))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        // writing to a String can't fail
-        let _ = fmt::Write::write_fmt(&mut out, format_args!("{byte:02x}"));
-        out
-    })
 }
 
 fn hash(secret: &str) -> String {

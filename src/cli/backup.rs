@@ -63,7 +63,7 @@ pub(super) fn run(args: &Args) -> Result<(), String> {
 
 /// The copy of a store that no server has open.
 async fn from_store(storage: Arc<Embedded>, copy: &mut CopyWriter) -> Result<(), String> {
-    let (graph, _writer) = Graph::open(&*storage, Window::default()).await.map_err(|e| e.to_string())?;
+    let (graph, _writer) = Graph::open(storage.clone(), Window::default()).await.map_err(|e| e.to_string())?;
     let registry = Registry::new(storage.clone(), graph, Arc::new(Packs::new(0)), Arc::new(SystemClock));
     let pieces = registry.backup(&Caller::system()).await.map_err(|e| e.to_string())?;
     for piece in pieces {

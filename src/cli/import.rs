@@ -15,8 +15,9 @@ use std::time::Instant;
 
 use clap::Args as ClapArgs;
 use futures::StreamExt as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::Failure;
 use super::client::{Api, block_on};
 use super::export::ORDER;
 use crate::api::Kind;
@@ -24,7 +25,7 @@ use documents::{Documents, Format};
 use manifest::{Manifest, items, manifest, parse, peek};
 use progress::Progress;
 use spool::{Place, Spool, Spooled};
-use target::{Applied, Failure, Offline, Outcome, Target};
+use target::{Applied, NotDone, Offline, Outcome, Target};
 
 /// Objects written at a time, where nothing else is said.
 const PARALLEL: usize = 32;
@@ -75,9 +76,18 @@ struct Summary {
     warned: u64,
     /// Why it ended before its end.
     stopped: Option<String>,
+    /// Somebody wanted it to end.
+    interrupted: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), String> {
+impl Summary {
+    fn interrupt(&mut self) {
+        self.interrupted = true;
+        self.stopped.get_or_insert_with(|| "interrupted".to_owned());
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let files = source::files(&args.paths)?;
     let started = Instant::now();
     let summary = block_on(async {
@@ -87,23 +97,20 @@ pub(super) fn run(args: &Args) -> Result<(), String> {
         };
         let mut import = Import { args, files: &files, target, summary: Summary::default() };
         import.run().await?;
-        if let (Target::Directory(offline), Some(dir)) = (&import.target, &args.offline) {
-            if !args.dry_run {
-                offline.settle().await?;
-            }
-            offline.close(dir).await?;
-        }
-        Ok(import.summary)
+        Ok::<_, String>(import.summary)
     })?;
-    let Summary { created, present, failed, warned, stopped } = summary;
+    let Summary { created, present, failed, warned, stopped, interrupted } = summary;
     let dry = if args.dry_run { " (dry run: nothing was written)" } else { "" };
     let took = started.elapsed();
     super::print(&format!(
         "{created} created, {present} were there, {failed} failed, {warned} warnings, {took:.1?}{dry}"
     ));
     match stopped {
-        Some(why) => Err(format!("stopped: {why}; the same command goes on where it was")),
-        None if failed > 0 => Err(format!("{failed} documents could not be imported")),
+        Some(why) => {
+            let message = format!("stopped: {why}; the same command goes on where it was");
+            Err(if interrupted { Failure::interrupted(message) } else { message.into() })
+        }
+        None if failed > 0 => Err(format!("{failed} documents could not be imported").into()),
         None => Ok(()),
     }
 }
@@ -119,13 +126,32 @@ impl Import<'_> {
     async fn run(&mut self) -> Result<(), String> {
         let folder = self.args.offline.clone().unwrap_or_else(std::env::temp_dir);
         let spools = self.read(&folder).map_err(|e| format!("can't keep what is read in {}: {e}", folder.display()))?;
+        // Until here nothing is written, and a signal ends it as it ends any program.
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| format!("can't wait for signals: {e}"))?;
         for (kind, spool) in ORDER.into_iter().zip(spools) {
             if self.summary.stopped.is_some() {
                 break;
             }
-            self.write(kind, spool).await.map_err(|e| format!("can't read back from {}: {e}", folder.display()))?;
+            let written = self.write(kind, spool, &mut interrupt).await;
+            written.map_err(|e| format!("can't read back from {}: {e}", folder.display()))?;
         }
-        Ok(())
+        self.end(&mut interrupt).await
+    }
+
+    /// Leaves a directory as a server would. What is stopped goes on another time, or a server brings it in step.
+    async fn end(&mut self, interrupt: &mut Signal) -> Result<(), String> {
+        let (Target::Directory(offline), Some(dir)) = (&self.target, &self.args.offline) else { return Ok(()) };
+        if self.summary.stopped.is_none() && !self.args.dry_run {
+            tokio::select! {
+                done = offline.settle() => done?,
+                _ = interrupt.recv() => self.summary.interrupt(),
+            }
+        }
+        if self.summary.stopped.is_some() {
+            offline.close();
+            return Ok(());
+        }
+        offline.close_without_history(dir).await
     }
 
     /// Reads all files, and sorts their documents by phase.
@@ -201,7 +227,7 @@ impl Import<'_> {
     }
 
     /// Writes the objects of one phase, several at a time.
-    async fn write(&mut self, kind: Kind, spool: Spool) -> io::Result<()> {
+    async fn write(&mut self, kind: Kind, spool: Spool, interrupt: &mut Signal) -> io::Result<()> {
         let mut progress = Progress::new(kind.plural(), spool.count);
         let default = if self.args.offline.is_some() { PARALLEL_OFFLINE } else { PARALLEL };
         let parallel = self.args.parallel.map_or(default, |n| usize::try_from(n).unwrap_or(MOST_PARALLEL));
@@ -221,7 +247,6 @@ impl Import<'_> {
             }
         });
         let mut writes = std::pin::pin!(writes.buffer_unordered(parallel));
-        let mut interrupt = signal(SignalKind::interrupt())?;
         loop {
             tokio::select! {
                 next = writes.next() => {
@@ -230,11 +255,11 @@ impl Import<'_> {
                     self.took(&mut progress, place, done);
                 }
                 _ = interrupt.recv() => {
-                    if self.summary.stopped.is_some() {
+                    if self.summary.interrupted {
                         // What is under way is done, or not; doing it again does no harm.
                         break;
                     }
-                    self.summary.stopped = Some("interrupted".to_owned());
+                    self.summary.interrupt();
                 }
             }
             // What is under way ends first.
@@ -244,7 +269,7 @@ impl Import<'_> {
         Ok(())
     }
 
-    fn took(&mut self, progress: &mut Progress, place: Place, done: Result<Applied, Failure>) {
+    fn took(&mut self, progress: &mut Progress, place: Place, done: Result<Applied, NotDone>) {
         match done {
             Ok((outcome, warnings)) => {
                 for warning in warnings {
@@ -258,8 +283,8 @@ impl Import<'_> {
                     Outcome::Present => self.summary.present += 1,
                 }
             }
-            Err(Failure::Refused(why)) => self.failed(progress, Some(place), &why),
-            Err(Failure::Fatal(why)) => {
+            Err(NotDone::Refused(why)) => self.failed(progress, Some(place), &why),
+            Err(NotDone::Fatal(why)) => {
                 self.failed(progress, Some(place), &why);
                 self.summary.stopped.get_or_insert(why);
             }
@@ -294,15 +319,15 @@ fn phase(kind: Kind) -> usize {
     ORDER.iter().position(|known| *known == kind).unwrap_or_default()
 }
 
-async fn import_one(target: &Target, document: Spooled, dry_run: bool) -> Result<Applied, Failure> {
-    let value = parse(document.format, &document.text, document.place.line).map_err(Failure::Refused)?;
-    let manifest = manifest(value).map_err(Failure::Refused)?;
+async fn import_one(target: &Target, document: Spooled, dry_run: bool) -> Result<Applied, NotDone> {
+    let value = parse(document.format, &document.text, document.place.line).map_err(NotDone::Refused)?;
+    let manifest = manifest(value).map_err(NotDone::Refused)?;
     let named = |why: String| {
         let name = manifest.name();
         if why.contains(name) { why } else { format!("{} {name}: {why}", manifest.kind) }
     };
     target.apply(&manifest, dry_run).await.map_err(|failure| match failure {
-        Failure::Refused(why) => Failure::Refused(named(why)),
-        fatal @ Failure::Fatal(_) => fatal,
+        NotDone::Refused(why) => NotDone::Refused(named(why)),
+        fatal @ NotDone::Fatal(_) => fatal,
     })
 }

@@ -10,6 +10,7 @@ pub mod hash;
 mod import;
 mod kubeconfig;
 mod man;
+mod manifests;
 mod openapi;
 mod serve;
 mod user;
@@ -45,7 +46,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Add, list and remove the users of a server on this machine
     User {
         #[command(subcommand)]
@@ -87,6 +88,8 @@ Examples:
         #[arg(value_name = "DIR", default_value = "openapi")]
         dir: PathBuf,
     },
+    /// Print the manifests that run imagehub in a cluster
+    Manifests(manifests::Args),
     /// Print a script that completes imagehub's commands in a shell
     Completions(completions::Args),
     /// Print the manual pages, or write them to a folder
@@ -121,33 +124,61 @@ fn serve_command() -> clap::Command {
     <serve::Args as clap::Args>::augment_args(clap::Command::new("serve"))
 }
 
-/// Runs the command; its exit code is 0 for success, 1 for failure, 2 for a command line that is wrong.
+/// The exit code of a failure.
+const FAILED: u8 = 1;
+/// That of a command that was interrupted, as a shell gives it: 128 and the number of SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Why a command failed: a sentence for the person at the command line, and the exit code.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    /// Somebody wanted it to end.
+    fn interrupted(message: String) -> Self {
+        Self { message, code: INTERRUPTED }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self { message, code: FAILED }
+    }
+}
+
+/// Runs the command; its exit code is 0 for success, 1 for failure, 2 for a command line that is wrong, 130 for what was
+/// interrupted and goes on another time.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
-    let done = match cli.command {
-        Command::Serve(args) => serve::run(args),
-        Command::Hash { file } => hash::run(&file).map(|lines| print(&lines)).map_err(|error| error.to_string()),
-        Command::Check { dir } => check::run(&dir),
-        Command::Export(args) => export::run(&args),
-        Command::Import(args) => import::run(&args),
-        Command::Backup(args) => backup::run(&args),
-        Command::User { command } => user::run(command),
-        Command::Token(args) => user::token(&args),
-        Command::Openapi { dir } => openapi::run(&dir),
-        Command::Completions(args) => {
-            completions::run(&args);
-            Ok(())
-        }
-        Command::Man(args) => man::run(&args),
-    };
-    match done {
+    match done(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
+        Err(Failure { message, code }) => {
             // Whoever closed standard error doesn't want to know.
             let _ = writeln!(std::io::stderr(), "imagehub: {message}");
-            ExitCode::FAILURE
+            code.into()
         }
     }
+}
+
+fn done(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Serve(args) => serve::run(*args)?,
+        Command::Hash { file } => print(&hash::run(&file).map_err(|error| error.to_string())?),
+        Command::Check { dir } => check::run(&dir)?,
+        Command::Export(args) => export::run(&args)?,
+        Command::Import(args) => import::run(&args)?,
+        Command::Backup(args) => backup::run(&args)?,
+        Command::User { command } => user::run(command)?,
+        Command::Token(args) => user::token(&args)?,
+        Command::Openapi { dir } => openapi::run(&dir)?,
+        Command::Manifests(args) => manifests::run(&args)?,
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args)?,
+    }
+    Ok(())
 }
 
 /// Prints on standard output. A reader that has seen enough (`| head`) is no failure.
@@ -202,11 +233,16 @@ mod tests {
     fn each_flag_of_serve_is_in_a_group_and_examples_come_last() {
         for flag in serve_command().get_arguments() {
             let heading = flag.get_help_heading().unwrap_or("none");
-            assert!(["Data", "Listening", "Access", "Operation"].contains(&heading), "{}: {heading}", flag.get_id());
+            assert!(
+                ["Data", "Listening", "Access", "Cluster", "Operation"].contains(&heading),
+                "{}: {heading}",
+                flag.get_id()
+            );
         }
         let help = serve_command().render_help().to_string();
         let at = |text: &str| help.find(text).unwrap_or_else(|| panic!("no {text} in {help}"));
-        assert!(at("Data:") < at("Listening:") && at("Listening:") < at("Access:") && at("Access:") < at("Operation:"));
+        assert!(at("Data:") < at("Listening:") && at("Listening:") < at("Access:"));
+        assert!(at("Access:") < at("Cluster:") && at("Cluster:") < at("Operation:"));
         assert!(at("Operation:") < at("Examples:"), "{help}");
     }
 }

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args as ClapArgs, ValueEnum};
 
-use crate::auth::OrganizationCreators;
+use crate::auth::{Namespaces, OrganizationCreators};
 use crate::datapack;
-use crate::server::{self, Config, Files, Home, Machine, Ready, log};
+use crate::server::{self, Config, Files, Home, InCluster, Machine, Ready, log};
 
 /// The flags of `serve`.
 #[derive(Debug, ClapArgs)]
@@ -46,6 +46,9 @@ pub(super) struct Args {
         help_heading = "Listening"
     )]
     http_listen: SocketAddr,
+    /// Where the data is kept: in the data directory, or in the cluster as objects of its own
+    #[arg(long, env = "IMAGEHUB_STORAGE", value_name = "WHERE", default_value = "embedded", help_heading = "Data")]
+    storage: StorageKind,
     /// Who may make an organization, and become its manager
     #[arg(
         long,
@@ -55,6 +58,54 @@ pub(super) struct Args {
         help_heading = "Access"
     )]
     create_organizations: Creators,
+    /// How a server that runs outside of its cluster reaches it; inside, by its ServiceAccount
+    #[arg(long, env = "IMAGEHUB_KUBECONFIG", value_name = "FILE", help_heading = "Cluster")]
+    kubeconfig: Option<PathBuf>,
+    /// The server's own namespace: there are its lease and its secrets
+    #[arg(
+        long,
+        env = "IMAGEHUB_NAMESPACE",
+        value_name = "NAME",
+        default_value = "imagehub-system",
+        help_heading = "Cluster"
+    )]
+    namespace: String,
+    /// The namespace whose service accounts managers name without a prefix
+    #[arg(
+        long,
+        env = "IMAGEHUB_USER_NAMESPACE",
+        value_name = "NAME",
+        default_value = "user-system",
+        help_heading = "Cluster"
+    )]
+    user_namespace: String,
+    /// The Service in that namespace by which the cluster reaches the server
+    #[arg(long, env = "IMAGEHUB_SERVICE", value_name = "NAME", default_value = "imagehub", help_heading = "Cluster")]
+    service: String,
+    /// Where other replicas reach this one; by default where it listens
+    #[arg(long, env = "IMAGEHUB_ADVERTISE_ADDRESS", value_name = "ADDR", help_heading = "Cluster")]
+    advertise_address: Option<SocketAddr>,
+    /// What tells this replica from others; by default the name of the host, which is that of the Pod
+    #[arg(long, env = "IMAGEHUB_REPLICA_NAME", value_name = "NAME", help_heading = "Cluster")]
+    replica_name: Option<String>,
+    /// The certificate to serve with, PEM; by default the server makes its own
+    #[arg(
+        long,
+        env = "IMAGEHUB_TLS_CERT_FILE",
+        value_name = "FILE",
+        requires = "tls_private_key_file",
+        help_heading = "Cluster"
+    )]
+    tls_cert_file: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(
+        long,
+        env = "IMAGEHUB_TLS_PRIVATE_KEY_FILE",
+        value_name = "FILE",
+        requires = "tls_cert_file",
+        help_heading = "Cluster"
+    )]
+    tls_private_key_file: Option<PathBuf>,
     /// The file with settings, TOML; the keys are these flags
     #[arg(long, env = "IMAGEHUB_CONFIG", value_name = "FILE", help_heading = "Operation")]
     config: Option<PathBuf>,
@@ -78,6 +129,15 @@ pub(super) struct Args {
     log: String,
 }
 
+/// The words for where the data is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StorageKind {
+    /// In the data directory
+    Embedded,
+    /// In the cluster
+    Kubernetes,
+}
+
 /// The words for who may make an organization.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Creators {
@@ -92,8 +152,22 @@ pub(super) fn run(args: Args) -> Result<(), String> {
     if let Some(file) = &args.config {
         tracing::info!(file = %file.display(), "settings are read from a file");
     }
+    let home = match args.storage {
+        StorageKind::Embedded => Home::Machine(Machine { data_dir: args.data_dir, demo: args.demo }),
+        StorageKind::Kubernetes if args.demo => {
+            return Err("--demo is for --storage embedded: in a cluster, apply examples/catalog.yaml".to_owned());
+        }
+        StorageKind::Kubernetes => Home::Cluster(InCluster {
+            kubeconfig: args.kubeconfig,
+            namespaces: Namespaces { own: args.namespace, users: args.user_namespace },
+            service: args.service,
+            advertise: args.advertise_address,
+            replica: args.replica_name,
+            mounted: args.tls_cert_file.zip(args.tls_private_key_file),
+        }),
+    };
     let config = Config {
-        home: Home::Machine(Machine { data_dir: args.data_dir, demo: args.demo }),
+        home,
         kube_listen: args.kube_listen,
         http_listen: args.http_listen,
         create_organizations: match args.create_organizations {

@@ -12,12 +12,6 @@ use crate::error::Error;
 use crate::graph::{Key, Record, Visible};
 use crate::registry::{ATTEMPTS, DeleteOptions, FINALIZER_FOREGROUND, FINALIZER_ORPHAN, Propagation, Registry};
 
-/// Whether the object `name` of `kind` is there, with this uid.
-fn stands(all: &Visible, kind: &str, name: &str, uid: &str) -> bool {
-    let kind = Kind::ALL.into_iter().find(|k| k.name() == kind);
-    kind.and_then(|kind| all.get(kind, name)).is_some_and(|record| record.uid() == uid)
-}
-
 /// How the owners of an object stand.
 struct Owners {
     /// Some are there, and not about to go.
@@ -35,15 +29,13 @@ fn owners(all: &Visible, record: &Record) -> Owners {
     let mut owners = Owners { solid: false, foreign: false, gone: Vec::new(), any: false };
     for reference in object.metadata.owner_references.iter().flatten() {
         owners.any = true;
-        let known = Kind::ALL.into_iter().any(|kind| kind.name() == reference.kind);
-        if reference.api_version != API_VERSION || !known {
+        let Some(kind) = Kind::from_name(&reference.kind).filter(|_| reference.api_version == API_VERSION) else {
             owners.foreign = true;
-        } else if stands(all, &reference.kind, &reference.name, &reference.uid) {
-            let kind = Kind::ALL.into_iter().find(|k| k.name() == reference.kind);
-            let owner = kind.and_then(|kind| all.get(kind, &reference.name));
-            owners.solid |= owner.is_some_and(|owner| !waits_for_dependents(owner));
-        } else {
-            owners.gone.push(reference.uid.clone());
+            continue;
+        };
+        match all.get(kind, &reference.name).filter(|owner| owner.uid() == reference.uid) {
+            Some(owner) => owners.solid |= !waits_for_dependents(owner),
+            None => owners.gone.push(reference.uid.clone()),
         }
     }
     owners
@@ -169,5 +161,5 @@ pub(super) fn owner_keys(record: &Record) -> Vec<Key> {
     let object = record.object();
     let references = object.metadata.owner_references.unwrap_or_default();
     let ours = references.into_iter().filter(|r| r.api_version == API_VERSION);
-    ours.filter_map(|r| Some(Key::new(Kind::ALL.into_iter().find(|k| k.name() == r.kind)?, r.name))).collect()
+    ours.filter_map(|r| Some(Key::new(Kind::from_name(&r.kind)?, r.name))).collect()
 }

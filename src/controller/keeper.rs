@@ -51,11 +51,17 @@ struct Queue {
     failed: BTreeMap<Work, (Instant, Duration)>,
 }
 
+/// The names that several Images claim, after races and in old data, and how many of each are not served, since an
+/// older one is.
+#[derive(Debug, Default)]
+struct Doubles(BTreeMap<Arc<str>, usize>);
+
 /// Follows the events and does what they ask for.
 pub(super) struct Keeper<'a> {
     registry: &'a Registry,
     changes: watch::Receiver<Revision>,
     queue: Queue,
+    doubles: Doubles,
     cursors: [Revision; Kind::ALL.len()],
     running: FuturesUnordered<BoxFuture<'a, (Work, Result<(), Error>)>>,
 }
@@ -75,10 +81,13 @@ impl<'a> Keeper<'a> {
             registry,
             changes: registry.graph().all_changes(),
             queue: Queue::default(),
+            doubles: Doubles::default(),
             cursors: Default::default(),
             running: FuturesUnordered::new(),
         };
-        sweep(&registry.reader(&Caller::system()).visible, &mut keeper.queue, &mut keeper.cursors);
+        let all = registry.reader(&Caller::system()).visible;
+        sweep(&all, &mut keeper.queue, &mut keeper.doubles, &mut keeper.cursors);
+        registry.note_not_served(keeper.doubles.not_served());
         keeper
     }
 
@@ -86,7 +95,8 @@ impl<'a> Keeper<'a> {
     pub(super) fn start(&mut self) {
         self.changes.mark_unchanged();
         let all = self.registry.reader(&Caller::system()).visible;
-        follow(&all, &mut self.queue, &mut self.cursors);
+        follow(&all, &mut self.queue, &mut self.doubles, &mut self.cursors);
+        self.registry.note_not_served(self.doubles.not_served());
         self.queue.retry(Instant::now());
         while self.running.len() < CONCURRENCY
             && let Some(work) = self.queue.take()
@@ -211,8 +221,12 @@ impl Queue {
 }
 
 /// Notes all that may be out of step: at the start, and when events were missed.
-fn sweep(all: &Visible, queue: &mut Queue, cursors: &mut [Revision; Kind::ALL.len()]) {
+fn sweep(all: &Visible, queue: &mut Queue, doubles: &mut Doubles, cursors: &mut [Revision; Kind::ALL.len()]) {
     *cursors = [all.revision(); Kind::ALL.len()];
+    let before: Vec<_> = doubles.0.keys().cloned().collect();
+    for name in &before {
+        doubles.look(all, name);
+    }
     let (labels, fields) = (LabelSelector::default(), FieldSelector::default());
     for kind in Kind::ALL {
         let query = Query { kind, after: None, at: all.revision(), labels: &labels, fields: &fields };
@@ -221,6 +235,9 @@ fn sweep(all: &Visible, queue: &mut Queue, cursors: &mut [Revision; Kind::ALL.le
                 queue.packs.insert(Arc::clone(&record.key.name));
             } else {
                 queue.urgent.insert(Work::Refresh(record.key.clone()));
+            }
+            if let Some(image) = record.image() {
+                doubles.look(all, &image.name);
             }
             if record.owners().next().is_some() {
                 queue.urgent.insert(Work::Collect(record.key.clone()));
@@ -233,17 +250,21 @@ fn sweep(all: &Visible, queue: &mut Queue, cursors: &mut [Revision; Kind::ALL.le
 }
 
 /// Notes what the events since the last look touch.
-fn follow(all: &Visible, queue: &mut Queue, cursors: &mut [Revision; Kind::ALL.len()]) {
+fn follow(all: &Visible, queue: &mut Queue, doubles: &mut Doubles, cursors: &mut [Revision; Kind::ALL.len()]) {
     for kind in Kind::ALL {
         loop {
             let cursor = &mut cursors[kind as usize];
+            if all.revision() < *cursor {
+                debug!("the store was set back: looking at all objects");
+                return sweep(all, queue, doubles, cursors);
+            }
             let Some((events, reached)) = all.events(kind, *cursor, BATCH) else {
                 debug!(%kind, "events were missed: looking at all objects");
-                return sweep(all, queue, cursors);
+                return sweep(all, queue, doubles, cursors);
             };
             *cursor = reached;
             for event in &events {
-                touched(all, event, queue);
+                touched(all, event, queue, doubles);
             }
             if events.len() < BATCH {
                 break;
@@ -252,7 +273,7 @@ fn follow(all: &Visible, queue: &mut Queue, cursors: &mut [Revision; Kind::ALL.l
     }
 }
 
-fn touched(all: &Visible, event: &Event, queue: &mut Queue) {
+fn touched(all: &Visible, event: &Event, queue: &mut Queue, doubles: &mut Doubles) {
     let (old, new) = (event.old.as_ref(), event.new_record());
     let (made, gone) = (old.is_none(), new.is_none());
     if let (Some(old), true) = (old, gone) {
@@ -275,7 +296,7 @@ fn touched(all: &Visible, event: &Event, queue: &mut Queue) {
     }
     let Some(either) = new.or(old) else { return };
     if let Some(image) = either.image() {
-        report_double(all, &image.name);
+        doubles.look(all, &image.name);
         queue.refresh(all.repository(&image.repository));
         queue.packs.extend(all.packs_of_image(&image.name).cloned());
         let detail = |name: &&Arc<str>| {
@@ -314,11 +335,30 @@ fn touched(all: &Visible, event: &Event, queue: &mut Queue) {
     }
 }
 
-fn report_double(all: &Visible, name: &str) {
-    if let [first, others @ ..] = all.image_claims(name)
-        && !others.is_empty()
-    {
-        let others: Vec<_> = others.iter().map(|r| r.name()).collect();
-        warn!(image = name, served = first.name(), ?others, "several Images have this name; the oldest is served");
+impl Doubles {
+    /// Looks who claims `name` now; a new double is logged.
+    fn look(&mut self, all: &Visible, name: &Arc<str>) {
+        let [served, others @ ..] = all.image_claims(name) else {
+            self.0.remove(name);
+            return;
+        };
+        if others.is_empty() {
+            self.0.remove(name);
+            return;
+        }
+        let before = self.0.insert(Arc::clone(name), others.len());
+        if before.is_none_or(|before| before < others.len()) {
+            let others: Vec<_> = others.iter().map(|r| r.name()).collect();
+            warn!(
+                image = &**name,
+                served = served.name(),
+                ?others,
+                "several Images have this name; the oldest is served"
+            );
+        }
+    }
+
+    fn not_served(&self) -> usize {
+        self.0.values().sum()
     }
 }

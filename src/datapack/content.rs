@@ -124,7 +124,7 @@ pub fn write_tag(out: &mut Vec<u8>, record: &Record) {
 }
 
 /// Appends `text` as a JSON string.
-fn write_string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     let plain = text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\');
     if plain {
         out.push(b'"');

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::api::{ContentHash, Kind};
 use crate::graph::{Digest, PackHead, Record, Revision, Sight, Visible};
 
+pub(crate) use content::write_string;
 pub use content::{CONTENT_LIMIT, write_tag};
 
 /// What the cache holds at most, in bytes of content.
@@ -25,6 +26,8 @@ const TOLD_EVERY: u64 = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     content: ContentHash,
+    /// Of which filling of the graph `changed` is.
+    generation: u64,
     changed: Revision,
     /// The organizations whose private images are in the content, of those that the pack names.
     shown: Shown,
@@ -123,7 +126,7 @@ impl Packs {
             self.misses.fetch_add(1, Ordering::Relaxed);
             return Arc::new(resolve(visible, pack));
         }
-        let key = |shown| Key { content: pack.content, changed, shown };
+        let key = |shown| Key { content: pack.content, generation: visible.generation(), changed, shown };
         // What is for everybody is computed first, and says whether somebody may see more. Most packs name
         // nothing private: then there is one answer for all.
         let public = visible.seen_with(Sight::Public);

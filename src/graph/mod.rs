@@ -80,6 +80,7 @@ pub struct Graph {
 pub struct Writer {
     graph: Arc<Graph>,
     window: Window,
+    storage: Arc<dyn Storage>,
     commits: BoxStream<'static, Result<Vec<Commit>, ReadError>>,
 }
 
@@ -89,26 +90,17 @@ impl Graph {
     ///
     /// # Errors
     /// The storage or a record in it can't be read.
-    pub async fn open(storage: &dyn Storage, window: Window) -> Result<(Arc<Self>, Writer), GraphError> {
+    pub async fn open(storage: Arc<dyn Storage>, window: Window) -> Result<(Arc<Self>, Writer), GraphError> {
         let target = storage.current().await?;
-        let state = storage.state().await?;
-        let mut snapshot = Snapshot::default();
-        let at_ms = state.commits.last().map_or(0, |c| c.at_ms);
-        for (commit, record) in decode_all(state.commits)? {
-            snapshot.apply(&commit.key, commit.revision, commit.at_ms, record, false);
-        }
-        snapshot.revision = state.revision;
-        snapshot.floor = state.revision;
-        // Of what was deleted before, and of whom that concerned, nothing is known.
-        snapshot.sight_log = SightLog::since(state.revision);
-        snapshot.last_of_kind = [state.revision; Kind::ALL.len()];
-        snapshot.at_ms = at_ms;
+        let snapshot = filled(&*storage).await?;
+        let revision = snapshot.revision;
         let graph = Arc::new(Self {
-            published: watch::Sender::new(state.revision),
-            changed: std::array::from_fn(|_| watch::Sender::new(state.revision)),
+            published: watch::Sender::new(revision),
+            changed: std::array::from_fn(|_| watch::Sender::new(revision)),
             current: ArcSwap::from_pointee(snapshot),
         });
-        let mut writer = Writer { graph: Arc::clone(&graph), window, commits: storage.watch(state.revision) };
+        let commits = storage.watch(revision);
+        let mut writer = Writer { graph: Arc::clone(&graph), window, storage, commits };
         while graph.revision() < target {
             writer.step().await?;
         }
@@ -168,8 +160,29 @@ impl Writer {
         self.graph.current.store(Arc::new(snapshot));
     }
 
+    /// Reads everything anew: the storage no longer has what came after the last commit, or that was undone. Nothing is
+    /// known of what happened in between, so all watches end, and older versions are gone.
+    async fn begin_anew(&mut self) -> Result<(), GraphError> {
+        let mut snapshot = filled(&*self.storage).await?;
+        let before = self.graph.current.load_full();
+        snapshot.generation = before.generation + 1;
+        snapshot.at_ms = snapshot.at_ms.max(before.at_ms);
+        snapshot.resumed = (snapshot.revision, before.resumed.1);
+        let revision = snapshot.revision;
+        self.commits = self.storage.watch(revision);
+        self.graph.current.store(Arc::new(snapshot));
+        for sender in &self.graph.changed {
+            sender.send_replace(revision);
+        }
+        self.graph.published.send_replace(revision);
+        Ok(())
+    }
+
     async fn step(&mut self) -> Result<(), GraphError> {
-        let commits = self.commits.next().await.ok_or(GraphError::Ended)??;
+        let commits = match self.commits.next().await.ok_or(GraphError::Ended)? {
+            Err(ReadError::Compacted { .. }) => return self.begin_anew().await,
+            commits => commits?,
+        };
         let mut snapshot = Snapshot::clone(&self.graph.current.load());
         let mut changed = [None; Kind::ALL.len()];
         let sight = snapshot.sight_log.newest();
@@ -200,6 +213,23 @@ impl Writer {
         self.graph.published.send_replace(revision);
         Ok(())
     }
+}
+
+/// A snapshot of all that `storage` has.
+async fn filled(storage: &dyn Storage) -> Result<Snapshot, GraphError> {
+    let state = storage.state().await?;
+    let mut snapshot = Snapshot::default();
+    let at_ms = state.commits.last().map_or(0, |c| c.at_ms);
+    for (commit, record) in decode_all(state.commits)? {
+        snapshot.apply(&commit.key, commit.revision, commit.at_ms, record, false);
+    }
+    snapshot.revision = state.revision;
+    snapshot.floor = state.revision;
+    // Of what was deleted before, and of whom that concerned, nothing is known.
+    snapshot.sight_log = SightLog::since(state.revision);
+    snapshot.last_of_kind = [state.revision; Kind::ALL.len()];
+    snapshot.at_ms = at_ms;
+    Ok(snapshot)
 }
 
 /// From so many records on they are decoded on all cores.

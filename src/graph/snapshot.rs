@@ -185,6 +185,8 @@ impl OrganizationEntry {
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     pub(super) revision: Revision,
+    /// Raised when everything was read anew: what was known before says nothing of what is known since.
+    pub(super) generation: u64,
     pub(super) at_ms: i64,
     /// All events after this revision are in `log`.
     pub(super) floor: Revision,

@@ -65,6 +65,12 @@ impl Visible {
         self.snapshot.revision
     }
 
+    /// How often everything was read anew. Nothing can go on from one to the next, whatever the revisions are.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.snapshot.generation
+    }
+
     /// The store's time of its last commit, milliseconds since 1970.
     #[must_use]
     pub fn at_ms(&self) -> i64 {

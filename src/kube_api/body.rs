@@ -10,8 +10,8 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::api::decode::{MAX_SHOWN, check_type, parse_json, parse_yaml};
-use crate::api::{API_VERSION, FieldValidation, Kind, Object, conform, into_object, unknown_fields_outcome};
+use crate::api::decode::{Decoded, MAX_SHOWN, Reading, check_type, parse_json, parse_yaml, read_object};
+use crate::api::{API_VERSION, FieldValidation, Kind};
 use crate::error::{Error, FieldError};
 use crate::registry::{BodyDigest, PATCH_OPERATIONS, Patch};
 
@@ -80,13 +80,6 @@ fn parse(headers: &HeaderMap, bytes: &[u8]) -> Result<(Value, Vec<String>, bool)
     Ok((value, duplicates, yaml))
 }
 
-/// An object that came as a body.
-pub(super) struct Decoded {
-    pub(super) object: Object,
-    pub(super) status: Option<Value>,
-    pub(super) warnings: Vec<String>,
-}
-
 /// Reads an object of `kind`. Its status counts only where `with_status` says so.
 pub(super) fn object(
     kind: Kind,
@@ -95,24 +88,10 @@ pub(super) fn object(
     validation: FieldValidation,
     with_status: bool,
 ) -> Result<Decoded, Error> {
-    let (mut value, duplicates, yaml) = parse(headers, bytes)?;
+    let (value, duplicates, yaml) = parse(headers, bytes)?;
     check_type(kind, &value)?;
     check_type_is_said(kind, &value)?;
-    let mut conformed = conform(kind, &mut value);
-    if yaml {
-        conformed = conformed.for_yaml();
-    }
-    let warnings = unknown_fields_outcome(kind, validation, &conformed.unknown, &duplicates)?;
-    let mut errors = conformed.errors;
-    if with_status {
-        errors.extend(conformed.status_errors);
-    }
-    if !errors.is_empty() {
-        let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        return Err(Error::Invalid { kind, name: name.to_owned(), fields: errors });
-    }
-    let (object, status) = into_object(kind, value)?;
-    Ok(Decoded { object, status, warnings })
+    read_object(kind, value, Reading { validation, duplicates: &duplicates, yaml, with_status })
 }
 
 /// Whether `value` says what it is: what is sent to be stored must, as for kube.

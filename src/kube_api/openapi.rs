@@ -7,13 +7,13 @@ mod operations;
 mod protobuf;
 mod schemas;
 
-use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::api::name::hex;
 use crate::api::{GROUP, VERSION};
 
 /// Bytes that are served as they are, with what names their content.
@@ -32,11 +32,7 @@ impl Document {
     #[must_use]
     pub fn new(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        let mut hash = String::with_capacity(64);
-        for byte in Sha256::digest(&bytes) {
-            // writing to a String can't fail
-            let _ = write!(hash, "{byte:02X}");
-        }
+        let hash = hex(&Sha256::digest(&bytes)).to_ascii_uppercase();
         let etag = format!("\"{hash}\"");
         Self { bytes, hash, etag }
     }

@@ -1,10 +1,12 @@
 //! Where several servers stand for one another: who of them answers a request about resources.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::Response;
 use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::Caller;
 use crate::error::Error;
@@ -22,16 +24,55 @@ pub trait Relay: Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub enum Turn {
     /// This server, for as long as the term lasts.
-    Here(Request, Box<dyn Term>),
+    Here(Request, Arc<dyn Term>),
     /// Another one, which has.
     Elsewhere(Response),
 }
 
-/// A time during which this server is the one that answers.
+/// A time during which this server is the one that answers, for one request.
 pub trait Term: Debug + Send + Sync {
     /// Whether it still is: what was found or done is told only then.
     ///
     /// # Errors
     /// It is not any more; the words for whoever asked.
     fn holds(&self) -> Result<(), Error>;
+
+    /// What an answer that goes on, a watch, needs of it. The term doesn't wait for that one.
+    fn stay(&self) -> Arc<dyn Stay>;
+}
+
+/// For how long an answer may go on.
+pub trait Stay: Debug + Send + Sync {
+    /// Whether it has to end.
+    fn is_over(&self) -> bool;
+
+    /// Resolves when it has to end.
+    fn over(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Until when a watch is sent: until the server stops, or is not the one that answers any more.
+#[derive(Debug, Clone)]
+pub(super) struct Until {
+    stop: CancellationToken,
+    stay: Option<Arc<dyn Stay>>,
+}
+
+impl Until {
+    pub(super) fn new(stop: CancellationToken, stay: Option<Arc<dyn Stay>>) -> Self {
+        Self { stop, stay }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.stop.is_cancelled() || self.stay.as_ref().is_some_and(|stay| stay.is_over())
+    }
+
+    pub(super) async fn over(&self) {
+        match &self.stay {
+            None => self.stop.cancelled().await,
+            Some(stay) => tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = stay.over() => {}
+            },
+        }
+    }
 }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::negotiate::{Accepted, Syntax, negotiate};
 use super::params::{Include, PATCH_OPTIONS, Params};
+use super::relay::Until;
 use super::router::App;
 use super::{body, respond, transfer, watch, websocket};
 use crate::api::{GROUP, Kind};
@@ -47,13 +48,14 @@ pub(super) async fn serve(
     target: Target,
     query: Vec<(String, String)>,
     request: Request,
+    until: Until,
 ) -> Response {
     let params = Params::new(query);
     let (parts, body) = request.into_parts();
     let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
     let Some(verb) = verb(&target, method, &params) else { return not_allowed(&target, &parts.method) };
     let labels = Labels { verb, kind: target.kind };
-    let call = Call { app, caller, target, params, parts, verb };
+    let call = Call { app, caller, target, params, parts, verb, until };
     let mut response = match call.answer(body).await {
         Ok(response) => response,
         Err(error) => respond::error(&error),
@@ -118,6 +120,7 @@ struct Call<'a> {
     params: Params,
     parts: Parts,
     verb: Verb,
+    until: Until,
 }
 
 impl Call<'_> {
@@ -263,7 +266,7 @@ impl Call<'_> {
                 "only the following media types are accepted: application/json;stream=watch".to_owned(),
             ));
         }
-        if self.app.stop.is_cancelled() {
+        if self.until.is_over() {
             // It would end at once; informers take this for what it is, and ask again where they are.
             return Err(Error::TooManyRequests("the server is stopping; ask again".to_owned()));
         }
@@ -274,8 +277,8 @@ impl Call<'_> {
         let kind = self.target.kind;
         match self.app.registry.watch(&self.caller, kind, options).await {
             Ok(watch) => {
-                let (clock, stop) = (self.app.registry.clock().clone(), self.app.stop.clone());
-                let events = watch::Events::new(accepted, include, kind, clock, watch, stop);
+                let (clock, until) = (self.app.registry.clock().clone(), self.until.clone());
+                let events = watch::Events::new(accepted, include, kind, clock, watch, until);
                 Ok(match socket {
                     Some(socket) => websocket::respond(socket, events),
                     None => watch::respond(events),

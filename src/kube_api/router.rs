@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use super::discovery::{self, DiscoveryForm};
-use super::relay::{Relay, Turn};
+use super::relay::{Relay, Turn, Until};
 use super::resource::{self, Target};
 use super::{openapi, respond, transfer};
 use crate::api::{GROUP, Kind, VERSION};
@@ -68,11 +68,12 @@ async fn answer(
     let caller = app.authenticator.authenticate(peer, request.headers()).await?;
     if let Some(target) = target(path)? {
         return match &app.relay {
-            None => here(app, caller, target, query, request).await,
+            None => here(app, caller, target, query, request, Until::new(app.stop.clone(), None)).await,
             Some(relay) => match relay.turn(&caller, request).await? {
                 Turn::Elsewhere(response) => Ok(response),
                 Turn::Here(request, term) => {
-                    let answer = here(app, caller, target, query, request).await;
+                    let until = Until::new(app.stop.clone(), Some(term.stay()));
+                    let answer = here(app, caller, target, query, request, until).await;
                     term.holds().and(answer)
                 }
             },
@@ -100,9 +101,10 @@ async fn here(
     target: Target,
     query: Vec<(String, String)>,
     request: Request,
+    until: Until,
 ) -> Result<Response, Error> {
     let caller = app.authenticator.with_sight(caller).await?;
-    Ok(resource::serve(app, caller, target, query, request).await)
+    Ok(resource::serve(app, caller, target, query, request, until).await)
 }
 
 /// What a path names, if it is of a resource.

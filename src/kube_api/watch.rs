@@ -12,10 +12,10 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::negotiate::{Accepted, Form};
 use super::params::Include;
+use super::relay::Until;
 use super::table;
 use crate::api::{API_VERSION, Kind};
 use crate::clock::SharedClock;
@@ -43,7 +43,7 @@ struct Writer {
 pub(super) struct Events {
     watch: Watch,
     writer: Writer,
-    stop: CancellationToken,
+    until: Until,
     /// What is to be sent next. It is written only when it is: what waits for a slow reader is shared with
     /// all others.
     pending: Option<Batch>,
@@ -59,18 +59,18 @@ const ENDS_SPREAD: Duration = Duration::from_secs(1);
 type Batch = (Reader, std::vec::IntoIter<WatchItem>);
 
 impl Events {
-    /// The events of `watch`, until it ends or `stop` is cancelled.
+    /// The events of `watch`, until it ends or `until` is over.
     pub(super) fn new(
         accepted: Accepted,
         include: Include,
         kind: Kind,
         clock: SharedClock,
         watch: Watch,
-        stop: CancellationToken,
+        until: Until,
     ) -> Self {
         let definitions = Some(table::definitions(kind));
         let writer = Writer { kind, form: accepted.form, include, clock, definitions };
-        Self { watch, writer, stop, pending: None, hold: None }
+        Self { watch, writer, until, pending: None, hold: None }
     }
 
     /// The next events, a line each, of about [`CHUNK`] bytes; `None` when it is over. Nothing is lost where
@@ -79,7 +79,7 @@ impl Events {
         self.wait_out().await;
         let (reader, mut items) = match self.pending.take() {
             // No bookmark: it would say that what is left out here was sent.
-            Some(_) if self.stop.is_cancelled() => return None,
+            Some(_) if self.until.is_over() => return None,
             Some(_) if self.watch.caller().is_revoked() => self.revoked()?,
             Some(pending) => pending,
             None => {
@@ -110,21 +110,21 @@ impl Events {
         if let Some(hold) = self.hold {
             tokio::select! {
                 () = tokio::time::sleep_until(hold) => {}
-                () = self.stop.cancelled() => {}
+                () = self.until.over() => {}
             }
             self.hold = None;
         }
     }
 
     async fn batch(&mut self) -> Option<Batch> {
-        let batch = if self.stop.is_cancelled() {
+        let batch = if self.until.is_over() {
             self.watch.end()
         } else {
             let caller = self.watch.caller().clone();
             tokio::select! {
                 biased;
                 () = caller.revoked() => return self.revoked(),
-                () = self.stop.cancelled() => self.watch.end(),
+                () = self.until.over() => self.watch.end(),
                 batch = self.watch.next() => batch,
             }
         };

@@ -1,14 +1,16 @@
 //! The one place that writes to the storage.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::timeout;
 
 use super::{OBJECT_LIMIT, Registry, SERVERS_SHARE};
 use crate::api::Object;
 use crate::error::Error;
 use crate::graph::{Envelope, Key, Record, Revision, encode};
-use crate::storage::{CommitError, Expect, Write};
+use crate::storage::{CommitError, Expect, ReadError, Write};
 
 /// Why a commit was not made.
 pub(super) enum Failed {
@@ -23,6 +25,9 @@ impl From<Error> for Failed {
         Self::Error(error)
     }
 }
+
+/// How long a commit is waited for to be seen by everyone.
+const ECHO_WAIT: Duration = Duration::from_secs(10);
 
 /// About what an envelope takes at most beside the object, in bytes.
 const ENVELOPE_ROOM: usize = 1024;
@@ -51,7 +56,8 @@ impl Registry {
     async fn commit(&self, key: Key, expect: Expect, value: Option<Bytes>) -> Result<Revision, Failed> {
         match self.storage.commit(Write { key, expect, value }).await {
             Ok(commit) => {
-                self.graph.reached(commit.revision).await;
+                // Made is made: where the storage is slow to show it, the answer is that of the commit.
+                let _ = timeout(ECHO_WAIT, self.graph.reached(commit.revision)).await;
                 Ok(commit.revision)
             }
             Err(CommitError::Conflict { current }) => {
@@ -59,17 +65,33 @@ impl Registry {
                 // would be the same. A deletion has left no revision of its own to wait for.
                 let first = match current {
                     Some(current) => current,
-                    None => self.storage.current().await.map_err(Error::internal)?,
+                    None => self.storage.current().await.map_err(unread)?,
                 };
-                self.graph.reached(first).await;
-                Err(Failed::Overtaken)
+                match timeout(ECHO_WAIT, self.graph.reached(first)).await {
+                    Ok(()) => Err(Failed::Overtaken),
+                    Err(_) => Err(Failed::Error(Error::Unavailable(
+                        "another write came first, and the store is slow to show it; try again".to_owned(),
+                    ))),
+                }
             }
             Err(error @ CommitError::Busy(_)) => Err(Failed::Error(Error::TooManyRequests(error.to_string()))),
             Err(error @ CommitError::NoSpace { .. }) => {
                 Err(Failed::Error(Error::InsufficientStorage(error.to_string())))
             }
-            Err(error @ CommitError::Stopped(_)) => Err(Failed::Error(Error::internal(error))),
+            Err(error @ CommitError::TooLarge { .. }) => Err(Failed::Error(Error::TooLarge(error.to_string()))),
+            Err(error @ CommitError::Unavailable(_)) => Err(Failed::Error(Error::Unavailable(error.to_string()))),
+            Err(error @ CommitError::Unknown(_)) => Err(Failed::Error(Error::OutcomeUnknown(error.to_string()))),
+            Err(error @ (CommitError::Refused(_) | CommitError::Stopped(_))) => {
+                Err(Failed::Error(Error::internal(error)))
+            }
         }
+    }
+}
+
+pub(super) fn unread(error: ReadError) -> Error {
+    match error {
+        ReadError::Unavailable(_) => Error::Unavailable(error.to_string()),
+        other => Error::internal(other),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Making an object.
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -144,6 +145,17 @@ impl Registry {
     }
 
     async fn create_named(&self, caller: &Caller, object: Object, options: WriteOptions) -> Result<Written, Error> {
+        let key = Key::new(object.spec.kind(), object.metadata.name.as_deref().unwrap_or_default());
+        let mut settling = self.settling(key);
+        loop {
+            let answer = self.create_once(caller, object.clone(), options).await;
+            if settling.is_settled(&answer).await? {
+                return answer;
+            }
+        }
+    }
+
+    async fn create_once(&self, caller: &Caller, object: Object, options: WriteOptions) -> Result<Written, Error> {
         check(&object)?;
         let everything = self.reader_for(Sight::Everything).visible;
         Self::refuse_if_taken(&everything, &object)?;
@@ -201,11 +213,8 @@ impl Registry {
 
     /// Held while a `spec.name` is claimed.
     async fn claim(&self, name: &str) -> tokio::sync::MutexGuard<'_, ()> {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
         let stripes = self.claims.len() as u64;
-        let stripe = usize::try_from(hasher.finish() % stripes).unwrap_or(0);
+        let stripe = usize::try_from(self.stripe_of.hash_one(name) % stripes).unwrap_or(0);
         self.claims[stripe].lock().await
     }
 

@@ -78,6 +78,22 @@ impl Registry {
         options: &DeleteOptions,
     ) -> Result<Deleted, Error> {
         self.authorize(caller, Verb::Delete, kind, "", name)?;
+        let mut settling = self.settling(Key::new(kind, name));
+        loop {
+            let answer = self.delete_once(caller, kind, name, options).await;
+            if settling.is_settled(&answer).await? {
+                return answer;
+            }
+        }
+    }
+
+    async fn delete_once(
+        &self,
+        caller: &Caller,
+        kind: Kind,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<Deleted, Error> {
         for _ in 0..ATTEMPTS {
             let reader = self.reader(caller);
             let record = reader.visible.get(kind, name).cloned().ok_or_else(|| not_found(kind, name))?;

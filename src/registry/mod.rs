@@ -16,6 +16,7 @@ mod patch;
 mod read;
 mod refresh;
 mod restore;
+mod settle;
 mod status;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -24,7 +25,9 @@ mod tests;
 mod update;
 mod watch;
 
+use std::hash::RandomState;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -96,7 +99,11 @@ pub struct Registry {
     authorizer: Authorizer,
     /// Held while an object that claims a `spec.name` is made, so that two in this process don't both find it free.
     claims: Vec<tokio::sync::Mutex<()>>,
+    /// Which of them a name has: seeded, so that nobody finds names that wait for each other.
+    stripe_of: RandomState,
     known: known::KnownSpecs,
+    /// How many Images are not served, since an older one has their `spec.name`.
+    not_served: AtomicUsize,
 }
 
 impl std::fmt::Debug for Registry {
@@ -118,7 +125,9 @@ impl Registry {
             organization_creators: OrganizationCreators::default(),
             authorizer: Authorizer::default(),
             claims,
+            stripe_of: RandomState::new(),
             known: known::KnownSpecs::default(),
+            not_served: AtomicUsize::default(),
         }
     }
 
@@ -187,6 +196,17 @@ impl Registry {
     #[must_use]
     pub fn packs(&self) -> &Packs {
         &self.packs
+    }
+
+    /// How many Images are not served, since an older one has their `spec.name`: after races, and in old data.
+    #[must_use]
+    pub fn not_served(&self) -> usize {
+        self.not_served.load(Ordering::Relaxed)
+    }
+
+    /// Notes that so many Images are not served: the controllers look.
+    pub fn note_not_served(&self, images: usize) {
+        self.not_served.store(images, Ordering::Relaxed);
     }
 
     /// The clock that the verbs go by.

@@ -54,11 +54,7 @@ impl Registry {
         let mut missing = Vec::new();
         let mut owner = owner_name(kind, name);
         while let Some((owner_kind, owner_full)) = owner {
-            let found = match owner_kind {
-                Kind::Repository => everything.repository(owner_full),
-                _ => everything.organization(owner_full),
-            };
-            match found {
+            match named(everything, owner_kind, owner_full) {
                 Some(record) if record.deleting => return Err(terminating(kind, name, record)),
                 Some(_) => {}
                 None => {
@@ -96,12 +92,14 @@ impl Registry {
     /// Whether what owns `record` is absent, or is going.
     pub(super) fn lacks_owner(&self, record: &Record) -> bool {
         let everything = self.reader_for(Sight::Everything).visible;
-        let owner = match (record.image(), record.repository()) {
-            (Some(image), _) => everything.repository(&image.repository),
-            (_, Some(repository)) => everything.organization(repository.organization()),
-            _ => return false,
-        };
-        owner.is_none_or(|owner| owner.deleting)
+        owner_of(record).is_some_and(|(kind, full)| named(&everything, kind, full).is_none_or(|owner| owner.deleting))
+    }
+
+    /// Whether the owner that `record` names, if it is to have one, is the one that is there.
+    pub(super) fn has_owner(&self, record: &Record) -> bool {
+        let everything = self.reader_for(Sight::Everything).visible;
+        let owns = |(kind, full)| named(&everything, kind, full).is_some_and(|owner| names(record, owner));
+        owner_of(record).is_none_or(owns)
     }
 
     /// Whether the owner that `record` was stored with is still the one that stands, made anew where it
@@ -112,17 +110,10 @@ impl Registry {
     /// What making the owner anew says; for what was just made, Conflict where its owner's deletion has begun in
     /// between: then it is taken out again.
     pub(super) async fn owner_stands(&self, caller: &Caller, record: &Arc<Record>, made: bool) -> Result<bool, Error> {
-        let object = record.object();
-        let Some((kind, full)) = object.spec.name().and_then(|name| owner_name(record.kind(), name)) else {
-            return Ok(true);
-        };
+        let Some((kind, full)) = owner_of(record) else { return Ok(true) };
         let everything = self.reader_for(Sight::Everything).visible;
-        let owner = match kind {
-            Kind::Repository => everything.repository(full),
-            _ => everything.organization(full),
-        };
-        if let Some(owner) = owner
-            && record.owners().any(|o| o.uid == owner.uid())
+        if let Some(owner) = named(&everything, kind, full)
+            && names(record, owner)
         {
             if made
                 && owner.deleting
@@ -136,10 +127,30 @@ impl Registry {
         if everything.get(record.kind(), record.name()).is_none() {
             return Ok(false);
         }
-        self.ensure_owners(caller, &object.spec, false).await?;
+        self.ensure_owners(caller, &record.object().spec, false).await?;
         self.refresh(&record.key).await?;
         Ok(self.reader_for(Sight::Everything).visible.get(record.kind(), record.name()).is_some())
     }
+}
+
+/// The Repository or Organization of this full name.
+fn named<'a>(all: &'a Visible, kind: Kind, full: &str) -> Option<&'a Arc<Record>> {
+    match kind {
+        Kind::Repository => all.repository(full),
+        _ => all.organization(full),
+    }
+}
+
+/// The kind and the full name of what owns `record`; `None` for what nothing owns, as old data whose name has not the
+/// form of one.
+fn owner_of(record: &Record) -> Option<(Kind, &str)> {
+    let image = record.image().map(|image| &image.name);
+    owner_name(record.kind(), image.or_else(|| record.repository().map(|repository| &repository.name))?)
+}
+
+/// Whether `record` names `owner` as one of its owners.
+fn names(record: &Record, owner: &Record) -> bool {
+    record.owners().any(|reference| reference.uid == owner.uid())
 }
 
 /// Another object has the `metadata.name` that follows from the owner's full name.

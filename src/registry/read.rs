@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::api::Kind;
-use crate::datapack::{Packs, write_tag};
+use crate::datapack::{Packs, write_string, write_tag};
 use crate::graph::{Digest, Record, Revision, Visible};
 
 /// What one caller reads at one snapshot.
@@ -113,8 +113,4 @@ impl Reader {
             _ => self.status(record).map(|status| Digest::of(&status)),
         }
     }
-}
-
-fn write_string(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("a Vec takes all");
 }

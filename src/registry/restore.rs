@@ -275,17 +275,6 @@ impl Registry {
             Err(error) => Err(error),
         }
     }
-
-    /// Whether the owner that `record` names is the one that is there.
-    fn has_owner(&self, record: &Record) -> bool {
-        let everything = self.reader_for(Sight::Everything).visible;
-        let owner = match (record.image(), record.repository()) {
-            (Some(image), _) => everything.repository(&image.repository),
-            (_, Some(repository)) => everything.organization(repository.organization()),
-            _ => return true,
-        };
-        owner.is_some_and(|owner| record.owners().any(|reference| reference.uid == owner.uid()))
-    }
 }
 
 /// What the object would be as a record. What can't be read must not get as far as the store.

@@ -78,6 +78,24 @@ impl Registry {
         options: WriteOptions,
         change: impl Fn(Value) -> Result<Value, Error>,
     ) -> Result<Written, Error> {
+        let mut settling = self.settling(Key::new(kind, name));
+        loop {
+            let answer = self.change_status_once(caller, kind, name, version, options, &change).await;
+            if settling.is_settled(&answer).await? {
+                return answer;
+            }
+        }
+    }
+
+    async fn change_status_once(
+        &self,
+        caller: &Caller,
+        kind: Kind,
+        name: &str,
+        version: Option<&str>,
+        options: WriteOptions,
+        change: &impl Fn(Value) -> Result<Value, Error>,
+    ) -> Result<Written, Error> {
         for _ in 0..ATTEMPTS {
             let reader = self.reader(caller);
             let record = reader.visible.get(kind, name).cloned().ok_or_else(|| not_found(kind, name))?;

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::api::{FieldSelector, LabelSelector, Object, conform, into_object};
+use crate::api::decode::{Reading, read_object};
+use crate::api::{FieldSelector, LabelSelector, Object};
 use crate::clock::ManualClock;
 use crate::graph::{Event, Window};
 use crate::storage::embedded::{Embedded, Options};
@@ -27,12 +28,19 @@ pub(crate) struct Faulty {
     pub(crate) refused: Mutex<Option<Key>>,
     /// Done once, right before a write of this key.
     before: Mutex<HashMap<Key, BoxFuture<'static, ()>>>,
+    /// Done once, right after a write of this key, before anybody hears of it.
+    after: Mutex<HashMap<Key, BoxFuture<'static, ()>>>,
 }
 
 impl Faulty {
     /// Has `doing` done right before the next write of `key`.
     pub(crate) fn before(&self, key: Key, doing: impl Future<Output = ()> + Send + 'static) {
         self.before.lock().insert(key, doing.boxed());
+    }
+
+    /// Has `doing` done right after the next write of `key`, before the writer hears of it.
+    pub(crate) fn after(&self, key: Key, doing: impl Future<Output = ()> + Send + 'static) {
+        self.after.lock().insert(key, doing.boxed());
     }
 }
 
@@ -46,7 +54,12 @@ impl Storage for Faulty {
             if let Some(before) = before {
                 before.await;
             }
-            self.inner.commit(write).await
+            let after = self.after.lock().remove(&write.key);
+            let done = self.inner.commit(write).await;
+            if let Some(after) = after {
+                after.await;
+            }
+            done
         }
         .boxed()
     }
@@ -117,10 +130,9 @@ pub(crate) fn pack(name: &str, grain: &str, names: &[&str]) -> Value {
     json!({ "kind": "DataPack", "metadata": { "name": name }, "spec": { "type": grain, "names": names } })
 }
 
-fn parse(mut value: Value) -> Object {
-    let kind = Kind::ALL.into_iter().find(|k| Some(k.name()) == value["kind"].as_str()).unwrap();
-    assert_eq!(conform(kind, &mut value).errors, vec![]);
-    into_object(kind, value).unwrap().0
+fn parse(value: Value) -> Object {
+    let kind = value["kind"].as_str().and_then(Kind::from_name).unwrap();
+    read_object(kind, value, Reading::default()).unwrap().object
 }
 
 impl Hub {
@@ -139,8 +151,9 @@ impl Hub {
     }
 
     async fn start(inner: Arc<Embedded>, clock: Arc<ManualClock>, window: Window) -> Self {
-        let storage = Arc::new(Faulty { inner, refused: Mutex::default(), before: Mutex::default() });
-        let (graph, writer) = Graph::open(&*storage, window).await.unwrap();
+        let storage =
+            Arc::new(Faulty { inner, refused: Mutex::default(), before: Mutex::default(), after: Mutex::default() });
+        let (graph, writer) = Graph::open(storage.clone(), window).await.unwrap();
         let writer = tokio::spawn(writer.run());
         let registry = Registry::new(storage.clone(), graph, Arc::new(Packs::default()), clock.clone());
         Self { registry: Arc::new(registry), clock, storage, writer }
@@ -169,6 +182,11 @@ impl Hub {
 
     pub(crate) async fn create(&self, value: Value) -> Arc<Record> {
         self.try_create(value).await.unwrap().record
+    }
+
+    /// Puts what an export has where it was.
+    pub(crate) async fn restore(&self, value: Value) -> Arc<Record> {
+        self.registry.restore(&admin(), parse(value), WriteOptions::default()).await.unwrap().record
     }
 
     pub(crate) async fn dry_create(&self, value: Value) -> Result<Written, Error> {

@@ -63,6 +63,23 @@ impl Registry {
         options: WriteOptions,
         propose: impl Fn(&Reader, &Arc<Record>) -> Result<Proposed, Error>,
     ) -> Result<Written, Error> {
+        let mut settling = self.settling(Key::new(kind, name));
+        loop {
+            let answer = self.change_once(caller, kind, name, options, &propose).await;
+            if settling.is_settled(&answer).await? {
+                return answer;
+            }
+        }
+    }
+
+    async fn change_once(
+        &self,
+        caller: &Caller,
+        kind: Kind,
+        name: &str,
+        options: WriteOptions,
+        propose: &impl Fn(&Reader, &Arc<Record>) -> Result<Proposed, Error>,
+    ) -> Result<Written, Error> {
         for _ in 0..ATTEMPTS {
             let reader = self.reader(caller);
             let record = reader.visible.get(kind, name).cloned().ok_or_else(|| not_found(kind, name))?;
@@ -85,10 +102,9 @@ impl Registry {
                 Outcome::Store(new) => {
                     let (envelope, object) = *new;
                     match self.store(record.key.clone(), Expect::At(record.revision), &envelope, &object).await {
-                        Ok(record) => {
-                            self.owner_stands(caller, &record, false).await?;
-                            return done(record);
-                        }
+                        // Gone with its owner as soon as it was stored: decide again, on what is there now.
+                        Ok(record) if !self.owner_stands(caller, &record, false).await? => {}
+                        Ok(record) => return done(record),
                         Err(Failed::Overtaken) => {}
                         Err(Failed::Error(error)) => return Err(error),
                     }

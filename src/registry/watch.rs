@@ -91,6 +91,8 @@ pub struct Watch {
     changes: tokio::sync::watch::Receiver<Revision>,
     /// What was there at the start, not yet sent, the last first.
     existing: Vec<Arc<Record>>,
+    /// Of which filling of the graph it is.
+    generation: u64,
     /// All up to here has been sent.
     cursor: Revision,
     initial_end_due: bool,
@@ -125,7 +127,7 @@ impl Registry {
             WatchStart::After(revision) => {
                 // One of a version that is still to come just waits for it.
                 cursor = revision;
-                if let Some(error) = check(&reader.visible, kind, cursor) {
+                if let Some(error) = check(&reader.visible, kind, reader.visible.generation(), cursor) {
                     return Err(error);
                 }
             }
@@ -141,6 +143,7 @@ impl Registry {
             kind,
             changes,
             existing,
+            generation: reader.visible.generation(),
             cursor,
             initial_end_due: options.initial_end,
             next_bookmark: started + BOOKMARK_EVERY,
@@ -152,8 +155,11 @@ impl Registry {
 }
 
 /// Why a watch that has seen all up to `cursor` can't go on.
-fn check(visible: &Visible, kind: Kind, cursor: Revision) -> Option<Error> {
+fn check(visible: &Visible, kind: Kind, generation: u64, cursor: Revision) -> Option<Error> {
     let expired = |message: String| Some(Error::Expired { message, continue_token: None });
+    if visible.generation() != generation {
+        return expired(format!("too old resource version: {cursor} ({}): all was read anew", visible.floor()));
+    }
     if let Some(changed) = visible.sight_changed(kind, cursor) {
         return expired(format!("too old resource version: {cursor} ({changed}): what you may see has changed since"));
     }
@@ -220,7 +226,7 @@ impl Watch {
 
     fn start_items(&mut self) -> (Reader, Vec<WatchItem>) {
         let reader = self.reader();
-        if let Some(error) = check(&reader.visible, self.kind, self.cursor) {
+        if let Some(error) = check(&reader.visible, self.kind, self.generation, self.cursor) {
             // What the caller may see has changed while it was being sent.
             self.over = true;
             return (reader, vec![WatchItem::Failed(error)]);
@@ -235,7 +241,7 @@ impl Watch {
 
     fn event_items(&mut self) -> Option<(Reader, Vec<WatchItem>)> {
         let reader = self.reader();
-        if let Some(error) = check(&reader.visible, self.kind, self.cursor) {
+        if let Some(error) = check(&reader.visible, self.kind, self.generation, self.cursor) {
             self.over = true;
             return Some((reader, vec![WatchItem::Failed(error)]));
         }
@@ -279,7 +285,7 @@ impl Watch {
     fn bookmark(&mut self) -> (Reader, Vec<WatchItem>) {
         let reader = self.reader();
         // Where nothing of the kind has happened since, the watcher has come as far as the store has.
-        let all_seen = check(&reader.visible, self.kind, self.cursor).is_none();
+        let all_seen = check(&reader.visible, self.kind, self.generation, self.cursor).is_none();
         if all_seen
             && let Some((events, reached)) = reader.visible.events(self.kind, self.cursor, 1)
             && events.is_empty()

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::api::decode::check_type;
-use crate::api::{Kind, conform, into_object};
+use crate::api::Kind;
+use crate::api::decode::{Reading, read_object};
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::registry::{Registry, WriteOptions};
@@ -22,15 +22,8 @@ pub async fn load(registry: &Registry, caller: &Caller) -> Result<usize, Error> 
     }
     let mut loaded = 0;
     for document in documents()? {
-        let mut value = document;
-        let kind = kind_of(&value)?;
-        check_type(kind, &value)?;
-        let conformed = conform(kind, &mut value);
-        if let Some(fault) = conformed.errors.into_iter().next() {
-            return Err(Error::field(kind, "", fault));
-        }
-        let (object, _) = into_object(kind, value)?;
-        registry.create(caller, object, WriteOptions::default()).await?;
+        let read = read_object(kind_of(&document)?, document, Reading { yaml: true, ..Reading::default() })?;
+        registry.create(caller, read.object, WriteOptions::default()).await?;
         loaded += 1;
     }
     Ok(loaded)
@@ -42,22 +35,19 @@ fn documents() -> Result<Vec<Value>, Error> {
 
 fn kind_of(value: &Value) -> Result<Kind, Error> {
     let name = value.get("kind").and_then(Value::as_str).unwrap_or_default();
-    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-    kind.ok_or_else(|| Error::BadRequest(format!("{name:?} is no kind of this group")))
+    Kind::from_name(name).ok_or_else(|| Error::BadRequest(format!("{name:?} is no kind of this group")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{validate_metadata, validate_spec};
+    use crate::api::{FieldValidation, validate_metadata, validate_spec};
 
     #[test]
     fn the_sample_catalogue_is_legal() {
-        for mut value in documents().unwrap() {
-            let kind = kind_of(&value).unwrap();
-            let conformed = conform(kind, &mut value);
-            assert_eq!((conformed.unknown, conformed.errors), (vec![], vec![]), "{value}");
-            let (object, _) = into_object(kind, value).unwrap();
+        let strictly = Reading { validation: FieldValidation::Strict, ..Reading::default() };
+        for value in documents().unwrap() {
+            let object = read_object(kind_of(&value).unwrap(), value, strictly).unwrap().object;
             let name = object.metadata.name.clone().unwrap();
             assert_eq!(validate_metadata(&object.metadata), vec![], "{name}");
             assert_eq!(validate_spec(&name, &object.spec), vec![], "{name}");

@@ -61,7 +61,10 @@ impl Machine {
             certificates,
             authenticator,
             authorizer: Authorizer::Rules,
-            close: Box::new(move || closing.close()),
+            close: Box::pin(async move {
+                // Its panics are caught inside.
+                let _ = tokio::task::spawn_blocking(move || closing.close()).await;
+            }),
         })
     }
 

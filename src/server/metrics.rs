@@ -129,6 +129,8 @@ impl Collector for Catalogue {
             objects.get_or_create(&vec![("resource", kind.plural())]).set(visible.stored(kind) as u64);
         }
         encode(&mut encoder, "objects", "Objects in the catalogue", &objects)?;
+        let doubles = self.0.not_served() as u64;
+        gauge(&mut encoder, "images_not_served", "Images whose spec.name an older one has", doubles)?;
         let (events, bytes) = visible.window_size();
         gauge(&mut encoder, "revision", "The revision of the last commit", visible.revision().0)?;
         gauge(&mut encoder, "window_events", "Events that watches can resume from", events as u64)?;

@@ -5,6 +5,7 @@
 //! connections, watches end, GOAWAY; what is under way finishes; the storage closes.
 
 mod bare;
+mod cluster;
 mod critical;
 mod demo;
 mod gateway;
@@ -21,6 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -38,11 +40,20 @@ use crate::storage::Storage;
 use critical::Critical;
 
 pub use bare::serve_bare;
+pub use cluster::InCluster;
+use cluster::Member;
 pub use machine::{Files, Machine};
 pub use pki::{PkiError, reachable, token_kubeconfig};
 
+/// How long a start that is told to stop is waited for. What it has written is whole at any moment.
+const START_ENDS: Duration = Duration::from_millis(500);
+
 /// How long requests that are under way may take to finish when the server stops.
 pub const DRAIN_TIME: Duration = Duration::from_secs(20);
+
+/// How long a replica that is told to stop goes on accepting, while the cluster learns that it is not ready: who
+/// has not heard of it yet must not be refused.
+pub const SPREAD_TIME: Duration = Duration::from_secs(8);
 
 /// How a server is to run.
 #[derive(Debug, Clone)]
@@ -64,6 +75,8 @@ pub struct Config {
 pub enum Home {
     /// On one machine.
     Machine(Machine),
+    /// In a cluster.
+    Cluster(InCluster),
 }
 
 /// What a server that became ready tells the person who started it.
@@ -87,8 +100,8 @@ struct Opened {
     certificates: Arc<rotation::Certificates>,
     authenticator: Authenticator,
     authorizer: Authorizer,
-    /// Ends the storage in order; it may block for a moment.
-    close: Box<dyn FnOnce() + Send>,
+    /// Ends the storage in order.
+    close: BoxFuture<'static, ()>,
 }
 
 /// Why a server could not start, or ended by itself: a sentence for the person who started it.
@@ -107,10 +120,14 @@ fn fatal(error: impl std::fmt::Display) -> ServerError {
 pub async fn run(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), ServerError> {
     let mut signals = Signals::new()?;
     raise_file_limit();
+    // A task of its own: to fill the graph of a large store takes a thread for a while, which hears no signal.
+    let mut starting = tokio::spawn(async move { start(&config).await });
     let running = tokio::select! {
-        running = start(&config) => running?,
-        // What has been opened is closed by being dropped.
+        running = &mut starting => running.map_err(fatal)??,
         () = signals.told() => {
+            // What has been opened is closed by being dropped, where that is soon. Else the end of the process does it.
+            starting.abort();
+            let _ = tokio::time::timeout(START_ENDS, starting).await;
             info!("stopped before it was ready");
             return Ok(());
         }
@@ -144,8 +161,10 @@ impl Signals {
 struct Running {
     ready: Ready,
     storage: Arc<dyn Storage>,
-    close: Box<dyn FnOnce() + Send>,
+    close: BoxFuture<'static, ()>,
     tasks: Critical,
+    member: Option<Member>,
+    end: CancellationToken,
     is_ready: watch::Sender<bool>,
     ending: CancellationToken,
     stop: listen::Stop,
@@ -168,9 +187,14 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     let gateway = layers::around(gateway, "gateway", requests.clone());
     tasks.spawn("the gateway", listen::Door { listener: http, tls: None, router: gateway }.serve(stop.clone()));
 
-    let Home::Machine(machine) = &config.home;
-    let opened = machine.open(kube_at, &clock, &mut tasks).await?;
-    let (graph, mut writer) = Graph::open(&*opened.storage, Window::default()).await.map_err(fatal)?;
+    let (opened, replica) = match &config.home {
+        Home::Machine(machine) => (machine.open(kube_at, &clock, &mut tasks).await?, None),
+        Home::Cluster(cluster) => {
+            let (opened, replica) = cluster.open(kube_at, &clock, &mut tasks).await?;
+            (opened, Some(replica))
+        }
+    };
+    let (graph, mut writer) = Graph::open(Arc::clone(&opened.storage), Window::default()).await.map_err(fatal)?;
     writer.resume_at(clock.now().as_millisecond());
     tasks.spawn_with_reason("the graph's writer", async { format!("the graph can't go on: {}", writer.run().await) });
     let packs = Arc::new(Packs::new(config.pack_cache_bytes));
@@ -180,27 +204,35 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     let registry = Arc::new(registry);
     measured.send_replace(Some(Arc::new(metrics::all(&registry, &requests))));
 
-    let ending = CancellationToken::new();
+    let (ending, end) = (CancellationToken::new(), CancellationToken::new());
+    let member = if let Some(replica) = replica {
+        Some(replica.join(&registry, ending.clone(), end.clone(), &mut tasks)?)
+    } else {
+        tasks.spawn("the controllers", controller::run(Arc::clone(&registry)));
+        None
+    };
     let app = kube_api::App {
         registry: Arc::clone(&registry),
         authenticator: opened.authenticator,
         authorizer: opened.authorizer,
-        relay: None,
+        relay: member.as_ref().map(|member| Arc::clone(&member.relay)),
         ready: ready_seen,
         stop: ending.clone(),
     };
     let router = layers::around(kube_api::router(app), "kube", requests);
     let tls = rotation::tls(opened.certificates);
     tasks.spawn("the Kubernetes door", listen::Door { listener: kube, tls: Some(tls), router }.serve(stop.clone()));
-    tasks.spawn("the controllers", controller::run(Arc::clone(&registry)));
-    if machine.demo {
+    if let Home::Machine(Machine { demo: true, .. }) = &config.home {
         let admin = Caller::authenticated("admin", [crate::auth::MASTERS.to_owned()]);
         let loaded = demo::load(&registry, &admin).await;
         let loaded = loaded.map_err(|error| fatal(format_args!("the sample catalogue can't be loaded: {error}")))?;
         info!(objects = loaded, "sample catalogue");
     }
 
-    let files = Some(machine.announce(kube_at, http_at)?);
+    let files = match &config.home {
+        Home::Machine(machine) => Some(machine.announce(kube_at, http_at)?),
+        Home::Cluster(_) => None,
+    };
     is_ready.send_replace(true);
     let visible = registry.reader(&Caller::system()).visible;
     let ready = Ready {
@@ -211,7 +243,8 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
         files,
     };
     info!(kube = %kube_at, http = %http_at, revision = %visible.revision(), took = ?ready.took, "ready");
-    Ok(Running { ready, storage: opened.storage, close: opened.close, tasks, is_ready, ending, stop })
+    let Opened { storage, close, .. } = opened;
+    Ok(Running { ready, storage, close, tasks, member, end, is_ready, ending, stop })
 }
 
 impl Running {
@@ -227,6 +260,14 @@ impl Running {
             return Err(ServerError(reason));
         }
 
+        if let Some(member) = &self.member {
+            info!("stopping: another replica takes over, and what still comes here is sent on");
+            member.release.cancel();
+            tokio::select! {
+                () = tokio::time::sleep(SPREAD_TIME) => {}
+                () = signals.told() => warn!("told to stop again: not waiting any longer"),
+            }
+        }
         info!("stopping: requests that are under way finish, watches end");
         self.ending.cancel();
         self.stop.drain.cancel();
@@ -236,9 +277,10 @@ impl Running {
             () = tokio::time::sleep(DRAIN_TIME) => warn!("some requests did not finish within {DRAIN_TIME:?}"),
             () = signals.told() => warn!("told to stop again: not waiting any longer"),
         }
+        self.end.cancel();
         self.tasks.abort();
         drop(self.storage);
-        tokio::task::spawn_blocking(self.close).await.map_err(fatal)?;
+        self.close.await;
         info!("stopped");
         Ok(())
     }

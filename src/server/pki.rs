@@ -139,13 +139,15 @@ fn ca_params(now: Timestamp) -> CertificateParams {
     params
 }
 
-fn set_validity(params: &mut CertificateParams, now: Timestamp, life: Duration) {
+/// Makes it good from a little before `now` on, for `life`.
+pub(super) fn set_validity(params: &mut CertificateParams, now: Timestamp, life: Duration) {
     let seconds = Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0));
     params.not_before = date_time_ymd(1970, 1, 1) + seconds.saturating_sub(SKEW);
     params.not_after = date_time_ymd(1970, 1, 1) + seconds + life;
 }
 
-fn name(common: &str, organization: Option<&str>) -> DistinguishedName {
+/// A subject: its common name and its organization.
+pub(super) fn name(common: &str, organization: Option<&str>) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     if let Some(organization) = organization {
         name.push(DnType::OrganizationName, organization);
@@ -154,8 +156,8 @@ fn name(common: &str, organization: Option<&str>) -> DistinguishedName {
     name
 }
 
-/// A certificate that the CA signed: the one that is there, unless it ends soon, lacks one of `addresses`,
-/// or `anew` says so.
+/// A certificate that the CA signed: the one that is there, unless it ends soon, has not begun, lacks one of
+/// `addresses`, or `anew` says so.
 fn leaf(
     folder: &Path,
     file: &str,
@@ -191,6 +193,10 @@ fn still_good(
     let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|e| bad(path, &e))?;
     let soon = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
     if parsed.validity().not_after.timestamp() < now.as_second().saturating_add(soon) {
+        return Ok(false);
+    }
+    if parsed.validity().not_before.timestamp() > now.as_second() {
+        // Made when the clock was ahead: nobody would trust it yet.
         return Ok(false);
     }
     let names = parsed.subject_alternative_name().map_err(|e| bad(path, &e))?;
@@ -327,6 +333,23 @@ mod tests {
         let year_later = prepare(dir.path(), ADDRESS, at(1_800_000_000 + 350 * 24 * 3600)).unwrap();
         assert_eq!(first.ca, year_later.ca);
         assert_ne!(first.certificate, year_later.certificate);
+    }
+
+    #[test]
+    fn what_was_made_by_a_clock_that_was_hours_ahead_is_made_anew_when_it_is_set_right() {
+        let dir = tempfile::tempdir().unwrap();
+        let ahead = prepare(dir.path(), ADDRESS, at(1_800_000_000 + 5 * 3600)).unwrap();
+        let key = fs::read(dir.path().join("pki/ca.key")).unwrap();
+        let right = prepare(dir.path(), ADDRESS, at(1_800_000_000)).unwrap();
+        for der in [&right.ca, &right.certificate] {
+            let (_, parsed) = x509_parser::parse_x509_certificate(der).unwrap();
+            assert!(parsed.validity().not_before.timestamp() <= 1_800_000_000);
+        }
+        assert_eq!(fs::read(dir.path().join("pki/ca.key")).unwrap(), key, "who trusts the one trusts the other");
+        // A little ahead is no matter.
+        let later = prepare(dir.path(), ADDRESS, at(1_800_000_000 - 3000)).unwrap();
+        assert_eq!((&right.ca, &right.certificate), (&later.ca, &later.certificate));
+        assert_ne!(ahead.certificate, right.certificate);
     }
 
     #[test]

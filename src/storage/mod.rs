@@ -5,6 +5,7 @@
 #[cfg(test)]
 pub mod conformance;
 pub mod embedded;
+pub mod kubernetes;
 
 use std::fmt;
 use std::sync::Arc;
@@ -98,6 +99,23 @@ pub enum CommitError {
         /// Bytes that must stay free.
         needed: u64,
     },
+    /// It is larger than the storage can keep; nothing was written.
+    #[error("the record takes {bytes} bytes in the store, which keeps {limit} at most")]
+    TooLarge {
+        /// Bytes that it takes, as it is stored.
+        bytes: usize,
+        /// The most that it may take.
+        limit: usize,
+    },
+    /// The store is away for now; nothing was written.
+    #[error("the store can't be reached: {0}")]
+    Unavailable(String),
+    /// The store refuses it, and will again; nothing was written.
+    #[error("the store refuses the write: {0}")]
+    Refused(String),
+    /// It may have been written or not, or may yet be: the store was asked, and did not answer in time.
+    #[error("it is not known whether the write was made: {0}")]
+    Unknown(String),
     /// The commit failed or its outcome is unknown: the storage has stopped for good.
     #[error("the storage has stopped: {0}")]
     Stopped(String),
@@ -120,6 +138,9 @@ pub enum ReadError {
     /// What is stored can't be read.
     #[error("the stored data is damaged: {0}")]
     Damaged(String),
+    /// The store is away for now.
+    #[error("the store can't be reached: {0}")]
+    Unavailable(String),
 }
 
 /// One consistent state of all keys.
@@ -164,6 +185,12 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Which store it is.
     fn identity(&self) -> Identity;
+
+    /// Whether another process may write to it: then what a snapshot shows may be overtaken, and nothing is
+    /// refused on a snapshot alone.
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// Resolves, with the reason, when the storage has failed and stopped for good: the process must end.
     fn stopped(&self) -> BoxFuture<'static, String>;

@@ -3,6 +3,7 @@
 
 mod connections;
 mod generated;
+mod names;
 mod requests;
 
 use bytes::Bytes;

@@ -8,11 +8,14 @@
 
 mod abuse;
 mod access;
+mod clock;
+mod cluster;
 mod documents;
 mod harness;
 mod history;
 mod kubectl;
 mod layers;
+mod manifests;
 mod operation;
 mod pack;
 mod settings;

@@ -1,8 +1,10 @@
 //! What a person who runs the program relies on: exit codes and messages, signals, what it leaves on the
 //! disk, and what it does when the disk is full, damaged, or somebody else's.
 
+mod damage;
 mod disk;
 mod signals;
+mod starting;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

@@ -1,5 +1,6 @@
 //! Packs: what they tell, how soon they tell it, and to whom.
 
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -292,6 +293,50 @@ async fn a_pack_that_is_wrong_is_refused_with_the_field() {
     }
     let list = admin.get(&path("datapacks", "")).await.expect(200);
     assert!(names(&list).is_empty(), "nothing that was refused is there: {list:#}");
+}
+
+#[tokio::test]
+async fn a_thousand_names_whose_data_are_too_large_are_told_and_answered_once_they_fit() {
+    const NAMES: usize = 1000;
+    // With these a detail is a little more than 32 MiB.
+    let docs = "d".repeat(32_700);
+    let server = Server::start().await;
+    let admin = server.admin();
+    let of: Vec<String> = (0..NAMES).map(|i| format!("big/r{}:v{}", i / 10, i % 10)).collect();
+    let posts = of.iter().map(|name| {
+        let (admin, image) = (admin.clone(), image(name, json!({ "docs": docs, "size": 1 })));
+        async move { admin.post(&path("images", ""), &image).await.expect(201) }
+    });
+    futures::stream::iter(posts).buffer_unordered(32).collect::<Vec<_>>().await;
+    let of: Vec<&str> = of.iter().map(String::as_str).collect();
+
+    let pack = create(&admin, "datapacks", &nameless_pack("detail", &of)).await;
+    let status = &pack["status"];
+    assert_eq!((&status["codes"], status.get("datas")), (&json!(3), None), "{status:#}");
+    let message = status["message"].as_str().unwrap_or_default();
+    for part in ["of 1000 images", "33554432 bytes", "fewer images", "smaller grain than detail"] {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+    let place = path("datapacks", name(&pack));
+    let read = admin.get(&place).await.expect(200);
+    assert_eq!(read["status"]["message"], message);
+    let list = admin.get(&path("datapacks", "")).await.expect(200);
+    assert_eq!(list["items"][0]["status"]["codes"], 3);
+    let grid = create(&admin, "datapacks", &nameless_pack("grid", &of)).await;
+    assert_eq!(grid["status"]["codes"], 1);
+    assert_eq!(grid["status"]["datas"].as_object().map(Map::len), Some(NAMES));
+    let mut more = of.clone();
+    more.push("big/r0:one-more");
+    let refused = admin.post(&path("datapacks", ""), &nameless_pack("grid", &more)).await;
+    refused.refused(422, "Invalid");
+
+    for name in &of[..40] {
+        describe(&admin, &name.replace(['/', ':'], "."), "docs", "short").await;
+    }
+    let fits = admin.get(&place).await.expect(200);
+    assert_eq!((&fits["status"]["codes"], fits["status"].get("message")), (&json!(1), None));
+    assert_eq!(fits["status"]["datas"].as_object().map(Map::len), Some(NAMES));
+    assert_eq!(fits["status"]["datas"][of[999]]["docs"], docs);
 }
 
 #[tokio::test]

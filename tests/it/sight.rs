@@ -209,7 +209,7 @@ async fn no_informer_is_shown_what_it_may_not_see_and_all_converge() {
         let dir = tempfile::tempdir().unwrap();
         let clock: SharedClock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
         let storage = Embedded::open(dir.path(), Options::default(), clock.clone()).unwrap();
-        let (graph, writer) = Graph::open(&*storage, Window::default()).await.unwrap();
+        let (graph, writer) = Graph::open(storage.clone(), Window::default()).await.unwrap();
         let packs = Arc::new(Packs::default());
         let registry = Arc::new(Registry::new(storage.clone(), graph, packs, clock));
         let writer = tokio::spawn(writer.run());

@@ -1,5 +1,7 @@
 //! Moving data in and out: export, import, backup, through the program's own commands.
 
+mod interrupted;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;

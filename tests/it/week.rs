@@ -48,7 +48,7 @@ async fn in_a_week_nothing_grows_without_bound() {
     let clock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
     let shared: SharedClock = clock.clone();
     let storage = Embedded::open(dir.path(), Options::default(), shared.clone()).unwrap();
-    let (graph, writer) = Graph::open(&*storage, Window::default()).await.unwrap();
+    let (graph, writer) = Graph::open(storage.clone(), Window::default()).await.unwrap();
     let registry = Arc::new(Registry::new(storage.clone(), Arc::clone(&graph), Arc::new(Packs::new(1 << 20)), shared));
     let writer = tokio::spawn(writer.run());
     let controllers = tokio::spawn(controller::run(Arc::clone(&registry)));

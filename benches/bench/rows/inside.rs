@@ -43,7 +43,7 @@ impl Inside {
         std::fs::create_dir_all(dir).expect("the directory can be made");
         let clock: SharedClock = Arc::new(SystemClock);
         let storage = Embedded::open(dir, Options::default(), Arc::clone(&clock)).expect("the store opens");
-        let (graph, writer) = Graph::open(&*storage, Window::default()).await.expect("the graph is filled");
+        let (graph, writer) = Graph::open(storage.clone(), Window::default()).await.expect("the graph is filled");
         let registry = Arc::new(Registry::new(storage.clone(), graph, Arc::new(Packs::default()), clock));
         let writer = tokio::spawn(async move {
             let error = writer.run().await;

@@ -37,12 +37,11 @@ pub(super) fn peek(format: Format, text: &[u8]) -> Option<Kind> {
         #[serde(borrow)]
         kind: Cow<'a, str>,
     }
-    let named = |name: &str| Kind::ALL.into_iter().find(|kind| kind.name() == name);
     match format {
-        Format::Json => serde_json::from_slice::<Peek>(text).ok().and_then(|peek| named(&peek.kind)),
+        Format::Json => serde_json::from_slice::<Peek>(text).ok().and_then(|peek| Kind::from_name(&peek.kind)),
         Format::Yaml => text.split(|b| *b == b'\n').find_map(|line| {
             let word = std::str::from_utf8(line.strip_prefix(b"kind:")?).ok()?;
-            named(word.trim())
+            Kind::from_name(word.trim())
         }),
     }
 }
@@ -94,8 +93,7 @@ pub(super) fn manifest(mut value: Value) -> Result<Manifest, String> {
     };
     let text = |field: &str| fields.get(field).and_then(Value::as_str).unwrap_or_default();
     let (version, kind) = (text("apiVersion").to_owned(), text("kind").to_owned());
-    let known = Kind::ALL.into_iter().find(|known| known.name() == kind);
-    let Some(kind) = known.filter(|_| version == API_VERSION) else {
+    let Some(kind) = Kind::from_name(&kind).filter(|_| version == API_VERSION) else {
         return Err(format!(
             "its apiVersion and kind are {version:?} and {kind:?}: want {API_VERSION} and Image, Repository, \
              Organization or DataPack"

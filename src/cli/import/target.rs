@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::manifest::{Manifest, merged};
-use crate::api::{FieldValidation, Kind, Object, conform, into_object, unknown_fields_outcome};
+use crate::api::decode::{Reading, read_object};
+use crate::api::{FieldValidation, Kind, Object};
 use crate::auth::{Caller, MASTERS};
 use crate::cli::client::{Api, ClientError, RETRIES};
 use crate::cli::export::ORDER;
@@ -47,14 +48,14 @@ pub(super) enum Outcome {
 
 /// Why an object is not what it should be.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum NotDone {
     /// This one.
     Refused(String),
     /// It would be the same for all that follow.
     Fatal(String),
 }
 
-impl From<ClientError> for Failure {
+impl From<ClientError> for NotDone {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Gone(why) => Self::Fatal(why),
@@ -76,7 +77,7 @@ pub(super) enum Target {
 
 impl Target {
     /// Makes what the manifest says, or makes what is there that.
-    pub(super) async fn apply(&self, manifest: &Manifest, dry_run: bool) -> Result<Applied, Failure> {
+    pub(super) async fn apply(&self, manifest: &Manifest, dry_run: bool) -> Result<Applied, NotDone> {
         match self {
             Self::Server(api) => online(api, manifest, dry_run).await,
             Self::Directory(offline) => offline.apply(manifest, dry_run).await,
@@ -84,7 +85,7 @@ impl Target {
     }
 }
 
-async fn online(api: &Api, manifest: &Manifest, dry_run: bool) -> Result<Applied, Failure> {
+async fn online(api: &Api, manifest: &Manifest, dry_run: bool) -> Result<Applied, NotDone> {
     let collection = format!("/apis/imagehub.sealos.io/v1/{}", manifest.kind.plural());
     let options = format!("fieldValidation=Strict{}", if dry_run { "&dryRun=All" } else { "" });
     let body = |value: &Value| Bytes::from(value.to_string());
@@ -111,14 +112,14 @@ async fn online(api: &Api, manifest: &Manifest, dry_run: bool) -> Result<Applied
             continue;
         }
         let existing: Value = serde_json::from_slice(&existing.ok()?.body)
-            .map_err(|error| Failure::Refused(format!("the server's answer can't be read: {error}")))?;
+            .map_err(|error| NotDone::Refused(format!("the server's answer can't be read: {error}")))?;
         let update = merged(&existing, &manifest.value);
         let answer = api.send(Method::PUT, &format!("{collection}/{name}?{options}"), body(&update)).await?;
         if !matches!(answer.code, StatusCode::CONFLICT | StatusCode::NOT_FOUND) {
             return Ok((Outcome::Present, answer.ok()?.warnings));
         }
     }
-    Err(Failure::Refused(format!("others changed it {CONFLICTS} times while it was imported: import it again")))
+    Err(NotDone::Refused(format!("others changed it {CONFLICTS} times while it was imported: import it again")))
 }
 
 fn outcome(code: StatusCode) -> Outcome {
@@ -140,14 +141,14 @@ impl Offline {
     pub(super) async fn open(dir: &Path) -> Result<Self, String> {
         let storage = Embedded::open(dir, Options::default(), Arc::new(SystemClock)).map_err(|e| e.to_string())?;
         let window = Window { bytes: WINDOW_BYTES, ..Window::default() };
-        let (graph, writer) = Graph::open(&*storage, window).await.map_err(|e| e.to_string())?;
+        let (graph, writer) = Graph::open(storage.clone(), window).await.map_err(|e| e.to_string())?;
         tokio::spawn(writer.run());
         let registry = Registry::new(storage.clone(), graph, Arc::new(Packs::new(0)), Arc::new(SystemClock));
         let caller = Caller::authenticated("admin", [MASTERS.to_owned()]);
         Ok(Self { storage, registry, caller, claimed: Mutex::default(), hasher: RandomState::new() })
     }
 
-    async fn apply(&self, manifest: &Manifest, dry_run: bool) -> Result<Applied, Failure> {
+    async fn apply(&self, manifest: &Manifest, dry_run: bool) -> Result<Applied, NotDone> {
         let options = WriteOptions { dry_run, ..WriteOptions::default() };
         let object = object(manifest.kind, manifest.value.clone())?;
         if manifest.kind == Kind::Image && !dry_run {
@@ -155,7 +156,7 @@ impl Offline {
                 return Ok((Outcome::Created, Vec::new()));
             }
             // What others have made on the short way decides, too.
-            let current = self.storage.current().await.map_err(|e| Failure::Fatal(e.to_string()))?;
+            let current = self.storage.current().await.map_err(|e| NotDone::Fatal(e.to_string()))?;
             self.registry.graph().reached(current).await;
         }
         for _ in 0..CONFLICTS.max(RETRIES as usize) {
@@ -178,16 +179,16 @@ impl Offline {
                 Err(Error::Conflict { .. }) if !manifest.restore => {}
                 Err(error @ (Error::InsufficientStorage(_) | Error::Internal(_))) => {
                     let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-                    return Err(Failure::Fatal(format!("{error}{}", cause.unwrap_or_default())));
+                    return Err(NotDone::Fatal(format!("{error}{}", cause.unwrap_or_default())));
                 }
-                Err(error) => return Err(Failure::Refused(error.to_string())),
+                Err(error) => return Err(NotDone::Refused(error.to_string())),
             }
         }
-        Err(Failure::Refused(format!("it was not done {CONFLICTS} times: import it again")))
+        Err(NotDone::Refused(format!("it was not done {CONFLICTS} times: import it again")))
     }
 
     /// Makes an image that is new without waiting until it is published; false where that can't be decided at once.
-    async fn made_at_once(&self, object: &Object) -> Result<bool, Failure> {
+    async fn made_at_once(&self, object: &Object) -> Result<bool, NotDone> {
         let name = (object.spec.name(), &object.metadata.name);
         let (spec_name, name) = (self.hasher.hash_one(name.0), self.hasher.hash_one(name.1));
         let first = {
@@ -198,13 +199,13 @@ impl Offline {
             return Ok(false);
         }
         let draft = self.registry.draft_image(&self.caller, object);
-        let Some(write) = draft.map_err(|error| Failure::Refused(error.to_string()))? else { return Ok(false) };
+        let Some(write) = draft.map_err(|error| NotDone::Refused(error.to_string()))? else { return Ok(false) };
         loop {
             match self.storage.commit(write.clone()).await {
                 Ok(_) => return Ok(true),
                 Err(CommitError::Conflict { .. }) => return Ok(false),
                 Err(CommitError::Busy(_)) => tokio::time::sleep(BUSY).await,
-                Err(error) => return Err(Failure::Fatal(error.to_string())),
+                Err(error) => return Err(NotDone::Fatal(error.to_string())),
             }
         }
     }
@@ -213,14 +214,14 @@ impl Offline {
         &self,
         manifest: &Manifest,
         options: WriteOptions,
-    ) -> Result<Result<crate::registry::Written, Error>, Failure> {
+    ) -> Result<Result<crate::registry::Written, Error>, NotDone> {
         let (kind, name) = (manifest.kind, manifest.name());
         let (reader, record) = match self.registry.get(&self.caller, kind, name, None).await {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
         let existing: Value = serde_json::from_slice(&reader.object(&record))
-            .map_err(|error| Failure::Refused(format!("what is stored can't be read: {error}")))?;
+            .map_err(|error| NotDone::Refused(format!("what is stored can't be read: {error}")))?;
         let object = object(kind, merged(&existing, &manifest.value))?;
         Ok(self.registry.update(&self.caller, kind, name, &object, options).await)
     }
@@ -256,9 +257,14 @@ impl Offline {
         }
     }
 
+    /// Closes the store as it is.
+    pub(super) fn close(&self) {
+        self.storage.close();
+    }
+
     /// Closes the store. Its history is dropped: nobody has watched, and a server that starts on it needs no more than
     /// the state.
-    pub(super) async fn close(&self, dir: &Path) -> Result<(), String> {
+    pub(super) async fn close_without_history(&self, dir: &Path) -> Result<(), String> {
         let before = self.storage.current().await.map_err(|e| e.to_string())?;
         self.storage.close();
         let options = Options { history: Duration::ZERO, ..Options::default() };
@@ -271,13 +277,8 @@ impl Offline {
 }
 
 /// Reads an object as the API does, strictly.
-fn object(kind: Kind, mut value: Value) -> Result<Object, Failure> {
-    let refused = |error: Error| Failure::Refused(error.to_string());
-    let conformed = conform(kind, &mut value);
-    unknown_fields_outcome(kind, FieldValidation::Strict, &conformed.unknown, &[]).map_err(refused)?;
-    if !conformed.errors.is_empty() {
-        let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        return Err(refused(Error::Invalid { kind, name, fields: conformed.errors }));
-    }
-    Ok(into_object(kind, value).map_err(refused)?.0)
+fn object(kind: Kind, value: Value) -> Result<Object, NotDone> {
+    let strictly = Reading { validation: FieldValidation::Strict, ..Reading::default() };
+    let read = read_object(kind, value, strictly).map_err(|error| NotDone::Refused(error.to_string()))?;
+    Ok(read.object)
 }

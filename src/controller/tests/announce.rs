@@ -180,3 +180,29 @@ async fn an_announcement_is_a_modification_to_watchers() {
     keeper.settle().await;
     assert_eq!(drain(&mut watch), [format!("{} p", EventType::Modified.as_str())]);
 }
+
+#[tokio::test]
+async fn images_that_an_older_one_hides_are_counted_while_they_are_there() {
+    let hub = Hub::open().await;
+    let mut keeper = Keeper::new(&hub.registry);
+    let double = |name: &str| {
+        let mut old = image("o/r:1", json!({}));
+        old["metadata"]["name"] = name.into();
+        old["metadata"]["annotations"] = json!({ crate::registry::RESTORE_ANNOTATION: "{}" });
+        old
+    };
+    for (name, hidden) in [("o.r.1", 0), ("o.second", 1), ("o.third", 2)] {
+        hub.restore(double(name)).await;
+        keeper.settle().await;
+        assert_eq!(hub.registry.not_served(), hidden, "{name}");
+    }
+    // A server that starts sees those that were there before it.
+    hub.registry.note_not_served(0);
+    keeper = Keeper::new(&hub.registry);
+    assert_eq!(hub.registry.not_served(), 2);
+    for (name, hidden) in [("o.r.1", 1), ("o.third", 0)] {
+        hub.delete(Kind::Image, name).await;
+        keeper.settle().await;
+        assert_eq!(hub.registry.not_served(), hidden, "{name}");
+    }
+}

@@ -6,6 +6,41 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::{FieldSelector, LabelSelector, Object, Spec};
+use crate::storage::{CommitError, Identity, State, Write};
+use futures::future::BoxFuture;
+
+/// A storage that has one state, and is asked for nothing else.
+struct Still(State);
+
+impl Storage for Still {
+    fn commit(&self, _: Write) -> BoxFuture<'_, Result<Commit, CommitError>> {
+        unreachable!("the graph writes nothing")
+    }
+
+    fn get(&self, _: Key) -> BoxFuture<'_, Result<Option<Commit>, ReadError>> {
+        unreachable!("the graph reads states")
+    }
+
+    fn current(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
+        Box::pin(async { Ok(self.0.revision) })
+    }
+
+    fn state(&self) -> BoxFuture<'_, Result<State, ReadError>> {
+        Box::pin(async { Ok(self.0.clone()) })
+    }
+
+    fn watch(&self, _: Revision) -> BoxStream<'static, Result<Vec<Commit>, ReadError>> {
+        futures::stream::pending().boxed()
+    }
+
+    fn identity(&self) -> Identity {
+        unreachable!("the graph doesn't ask whose it is")
+    }
+
+    fn stopped(&self) -> BoxFuture<'static, String> {
+        Box::pin(std::future::pending())
+    }
+}
 
 /// A graph to which a test commits, and the revisions that it gives out.
 struct Feed {
@@ -24,7 +59,8 @@ impl Feed {
             changed: std::array::from_fn(|_| watch::Sender::new(Revision(0))),
         });
         let (sender, receiver) = futures::channel::mpsc::unbounded();
-        let writer = Writer { graph: Arc::clone(&graph), window, commits: receiver.boxed() };
+        let storage = Arc::new(Still(State { revision: Revision(0), commits: Vec::new() }));
+        let writer = Writer { graph: Arc::clone(&graph), window, storage, commits: receiver.boxed() };
         Self { graph, writer, sender, revision: 0, at_ms: 0 }
     }
 
@@ -304,4 +340,24 @@ fn what_is_held_does_not_age_while_nobody_holds_it() {
     feed.at_ms += 61_000;
     image(&mut feed, "a.b.v4", "a/b:v4");
     assert!(feed.see(Sight::Everything).events(Kind::Image, first, 10).is_none());
+}
+
+#[test]
+fn what_the_storage_has_forgotten_is_read_anew_at_whatever_revision_that_is() {
+    let mut feed = Feed::wide();
+    feed.put(Kind::Organization, json!({ "name": "o", "uid": "1" }), json!({ "name": "o", "creator": "c" }));
+    let last = feed.put(Kind::Organization, json!({ "name": "p", "uid": "2" }), json!({ "name": "p", "creator": "c" }));
+    let mut changes = feed.graph.changes(Kind::Image);
+    changes.mark_unchanged();
+    // A store that was set back: it has only the first, and stands below what was seen.
+    let state = feed.graph.visible(Sight::Everything).get(Kind::Organization, "o").cloned().unwrap();
+    let value = encode(&state.envelope, &state.object());
+    let commit = Commit { revision: Revision(1), at_ms: 1, key: state.key.clone(), value: Some(value) };
+    feed.writer.storage = Arc::new(Still(State { revision: Revision(1), commits: vec![commit] }));
+    feed.sender.unbounded_send(Err(ReadError::Compacted { asked: last, floor: Revision(1) })).unwrap();
+    futures::executor::block_on(feed.writer.step()).unwrap();
+    let all = feed.graph.visible(Sight::Everything);
+    assert_eq!((all.revision(), all.floor(), all.generation()), (Revision(1), Revision(1), 1));
+    assert!(all.get(Kind::Organization, "o").is_some() && all.get(Kind::Organization, "p").is_none());
+    assert!(changes.has_changed().unwrap(), "watchers of every kind look");
 }

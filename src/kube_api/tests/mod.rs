@@ -59,7 +59,7 @@ impl Door {
         let clock = ManualClock::at("2025-03-01T00:00:00Z".parse().unwrap());
         let (path, for_storage) = (dir.path().join("data"), Arc::clone(&clock));
         let storage = Embedded::open(&path, Options::default(), for_storage).unwrap();
-        let (graph, writer) = Graph::open(&*storage, Window::default()).await.unwrap();
+        let (graph, writer) = Graph::open(storage.clone(), Window::default()).await.unwrap();
         tokio::spawn(writer.run());
         let registry = Arc::new(Registry::new(storage, graph, Arc::new(Packs::new(1 << 20)), clock));
         let stop = CancellationToken::new();

@@ -93,3 +93,32 @@ async fn a_repository_owned_again_keeps_the_owners_of_other_kinds() {
     let kinds: Vec<_> = read["metadata"]["ownerReferences"].as_array().unwrap().iter().map(|o| &o["kind"]).collect();
     assert_eq!(kinds, ["Node", "Repository"]);
 }
+
+#[tokio::test]
+async fn a_change_of_what_goes_with_its_owner_right_then_is_not_acknowledged() {
+    let hub = Hub::open().await;
+    hub.create(image("o/r:1", json!({}))).await;
+    let key = Key::new(Kind::Image, "o.r.1");
+    let delete = |kind, name: &'static str| {
+        let registry = Arc::clone(&hub.registry);
+        async move {
+            registry.delete(&admin(), kind, name, &DeleteOptions::default()).await.unwrap();
+        }
+    };
+    // Before it is stored its repository goes; and as soon as it is, the garbage collector takes it.
+    hub.storage.before(key.clone(), delete(Kind::Repository, "o.r"));
+    hub.storage.after(key, delete(Kind::Image, "o.r.1"));
+    let changed = hub.try_put(Kind::Image, "o.r.1", |image| image["spec"]["detail"]["docs"] = "new".into()).await;
+    assert_eq!(changed.unwrap_err().code(), 404);
+    assert_eq!(hub.names(&admin(), Kind::Image).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn old_data_whose_name_has_no_repository_in_it_can_be_changed() {
+    let hub = Hub::open().await;
+    let mut old = image("odd", json!({}));
+    old["metadata"]["annotations"] = json!({ RESTORE_ANNOTATION: "{}" });
+    hub.restore(old).await;
+    hub.put(Kind::Image, "odd", |image| image["spec"]["detail"]["docs"] = "new".into()).await;
+    assert_eq!(hub.get(Kind::Image, "odd").await["spec"]["detail"]["docs"], "new");
+}

@@ -1,5 +1,5 @@
 //! A disk in memory for tests: it knows what was synced and what was not, loses the latter in a crash,
-//! fails when told to, and can hold a sync back.
+//! fails or is full when told to, and can hold a sync back.
 
 use std::io;
 use std::sync::Arc;
@@ -13,6 +13,15 @@ enum Change {
     Write(usize, Vec<u8>),
 }
 
+/// How a disk is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full {
+    /// Of the first write that finds it so, this part of the bytes is taken: none, or one in so many.
+    pub(super) part: Option<usize>,
+    /// Whether it stays so. Else all that follows goes well.
+    pub(super) lasting: bool,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     now: Vec<u8>,
@@ -20,6 +29,9 @@ struct Inner {
     unsynced: Vec<Change>,
     syncs: u64,
     fail_from_sync: Option<u64>,
+    /// Writes, changes of the length, and syncs so far.
+    operations: u64,
+    full_from: Option<(u64, Full)>,
     broken: bool,
     held: bool,
     stuck: bool,
@@ -53,6 +65,17 @@ impl Disk {
         inner.fail_from_sync = Some(inner.syncs + after);
     }
 
+    /// Writes, changes of the length, and syncs so far.
+    pub(super) fn operations(&self) -> u64 {
+        self.0.0.lock().operations
+    }
+
+    /// The `after`th operation from now on finds the disk full.
+    pub(super) fn fill(&self, after: u64, full: Full) {
+        let mut inner = self.0.0.lock();
+        inner.full_from = Some((inner.operations + after, full));
+    }
+
     /// Lets no sync end until [`release`](Self::release).
     pub(super) fn hold(&self) {
         self.0.0.lock().held = true;
@@ -71,13 +94,38 @@ impl Disk {
     fn change(&self, change: Change) -> io::Result<()> {
         let mut inner = self.0.0.lock();
         inner.check()?;
-        apply(&mut inner.now, &change);
-        inner.unsynced.push(change);
-        Ok(())
+        let Some(full) = inner.operation() else {
+            inner.make(change);
+            return Ok(());
+        };
+        if let (Some(part), Change::Write(offset, data)) = (full.part, change) {
+            let taken = data[..data.len() / part].to_vec();
+            inner.make(Change::Write(offset, taken));
+        }
+        Err(io::Error::from_raw_os_error(NO_SPACE))
     }
 }
 
+/// ENOSPC.
+const NO_SPACE: i32 = 28;
+
 impl Inner {
+    fn make(&mut self, change: Change) {
+        apply(&mut self.now, &change);
+        self.unsynced.push(change);
+    }
+
+    /// Counts an operation; how the disk is full, where it finds it so.
+    fn operation(&mut self) -> Option<Full> {
+        self.operations += 1;
+        let (from, full) = self.full_from?;
+        if self.operations < from {
+            return None;
+        }
+        self.full_from = full.lasting.then_some((from, Full { part: None, ..full }));
+        Some(full)
+    }
+
     fn check(&self) -> io::Result<()> {
         if self.broken { Err(io::Error::other("the disk is broken")) } else { Ok(()) }
     }
@@ -131,6 +179,11 @@ impl StorageBackend for Disk {
         inner.stuck = false;
         inner.check()?;
         inner.syncs += 1;
+        if inner.operation().is_some() {
+            // What the system could not write it forgets, and the next sync knows nothing of it.
+            inner.unsynced.clear();
+            return Err(io::Error::from_raw_os_error(NO_SPACE));
+        }
         if inner.fail_from_sync.is_some_and(|from| inner.syncs >= from) {
             inner.broken = true;
             return inner.check();

@@ -276,7 +276,7 @@ async fn thousands_of_idle_connections_hold_nobody_up() {
     let limit = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let files = if raised.is_ok() { limit.maximum } else { limit.current };
-    let wanted = wanted.min(files.unwrap_or(u64::MAX).saturating_sub(500));
+    let wanted = wanted.min(files.unwrap_or(u64::MAX).saturating_sub(100));
     println!("{wanted} connections");
     let mut open = Vec::new();
     for i in 0..wanted {

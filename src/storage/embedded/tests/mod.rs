@@ -1,6 +1,7 @@
 //! What holds of this storage beside the contract: crashes, full disks and queues, the order of things.
 
 mod directory;
+mod full;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -77,6 +78,10 @@ impl Subject for Place {
 
     fn step_clock(&self, ms: i64) {
         self.clock.step_ms(ms);
+    }
+
+    fn has_history(&self) -> bool {
+        true
     }
 }
 
