@@ -142,7 +142,7 @@ impl Fields {
 
 /// The one who writes the index.
 pub(super) struct Writer {
-    writer: IndexWriter,
+    index: IndexWriter,
     reader: IndexReader,
     fields: Fields,
     /// Bytes that the writer may not have taken yet.
@@ -167,7 +167,7 @@ pub(super) fn create() -> Result<(Writer, Inverted), TantivyError> {
     policy.set_del_docs_ratio_before_merge(DELETED_SHARE);
     writer.set_merge_policy(Box::new(policy));
     let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-    let writer = Writer { writer, reader, fields, handed: 0, changed: false };
+    let writer = Writer { index: writer, reader, fields, handed: 0, changed: false };
     let inverted = writer.read();
     Ok((writer, inverted))
 }
@@ -175,7 +175,7 @@ pub(super) fn create() -> Result<(Writer, Inverted), TantivyError> {
 impl Writer {
     /// Takes what a row's document was out.
     pub(super) fn remove(&mut self, row: u32) {
-        self.writer.delete_term(Term::from_field_u64(self.fields.row, u64::from(row)));
+        self.index.delete_term(Term::from_field_u64(self.fields.row, u64::from(row)));
         self.changed = true;
     }
 
@@ -215,7 +215,7 @@ impl Writer {
         let mut docs = List::default();
         docs.add_words(beginning(&text.docs));
         put(fields.docs, docs);
-        self.writer.add_document(document)?;
+        self.index.add_document(document)?;
         self.changed = true;
         self.handed += bytes;
         if self.handed > HANDED_BYTES {
@@ -225,7 +225,7 @@ impl Writer {
     }
 
     fn commit(&mut self) -> Result<(), TantivyError> {
-        self.writer.commit()?;
+        self.index.commit()?;
         self.handed = 0;
         self.changed = false;
         Ok(())

@@ -152,16 +152,13 @@ impl Numbered {
             return *number;
         }
         let name: Arc<str> = name.into();
-        let number = match self.free.pop() {
-            Some(number) => {
-                self.names[number as usize] = Arc::clone(&name);
-                number
-            }
-            None => {
-                self.names.push(Arc::clone(&name));
-                self.rows.push(0);
-                u32::try_from(self.names.len() - 1).expect("there are fewer rows than 2^32")
-            }
+        let number = if let Some(number) = self.free.pop() {
+            self.names[number as usize] = Arc::clone(&name);
+            number
+        } else {
+            self.names.push(Arc::clone(&name));
+            self.rows.push(0);
+            u32::try_from(self.names.len() - 1).expect("there are fewer rows than 2^32")
         };
         self.numbers.insert(name, number);
         number

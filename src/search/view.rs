@@ -1,6 +1,7 @@
 //! The rows as one request sees them: those that are published, but for the ones that its snapshot has otherwise.
 
 use std::cell::Cell;
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -53,13 +54,15 @@ impl<'a> View<'a> {
     /// [`Error::Unavailable`] where the rows are too far behind.
     pub(super) fn new(table: &'a Table, indexed: Revision, visible: &'a Visible) -> Result<Self, Error> {
         let now = visible.revision();
-        let names = if indexed < now {
-            let behind = || Error::Unavailable("the search is catching up; try again in a moment".to_owned());
-            touched(visible, indexed, BEHIND).ok_or_else(behind)?
-        } else if indexed > now {
-            table.iter().filter(|(_, row)| row.changed > now).map(|(_, row)| Arc::clone(&row.name)).collect()
-        } else {
-            BTreeSet::new()
+        let names = match indexed.cmp(&now) {
+            Ordering::Less => {
+                let behind = || Error::Unavailable("the search is catching up; try again in a moment".to_owned());
+                touched(visible, indexed, BEHIND).ok_or_else(behind)?
+            }
+            Ordering::Equal => BTreeSet::new(),
+            Ordering::Greater => {
+                table.iter().filter(|(_, row)| row.changed > now).map(|(_, row)| Arc::clone(&row.name)).collect()
+            }
         };
         let mut view = Self {
             table,

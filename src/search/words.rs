@@ -97,7 +97,7 @@ impl Text {
         let words = words.into_iter().map(|text| Word { also: also(&text), text }).collect();
         let joined = joined(name).collect();
         let (name, tag) = (name.to_owned(), tag.map(str::to_owned));
-        Ok(Some(Self { name, joined, tag, words, whole }))
+        Ok(Some(Self { whole, name, joined, tag, words }))
     }
 
     /// All of it, in the form that is searched for.
@@ -342,7 +342,7 @@ mod tests {
     fn what_is_too_long_is_refused_at_the_limit() {
         assert!(Text::parse(&"x".repeat(MAX_TEXT)).is_ok());
         assert!(Text::parse(&"x".repeat(MAX_TEXT + 1)).is_err());
-        let many = |count: usize| (0..count).map(|i| format!("w{i} ")).collect::<String>();
+        let many = |count: usize| (0..count).map(|i| format!("w{i}")).collect::<Vec<_>>().join(" ");
         assert!(Text::parse(&many(MAX_WORDS)).is_ok());
         assert!(Text::parse(&many(MAX_WORDS + 1)).is_err());
     }

@@ -11,6 +11,7 @@ use imagehub::api::{Kind, Object, Spec};
 use imagehub::graph::{Envelope, Graph, Key, Revision, Sight, Window, encode};
 use imagehub::search::{Filter, Order, OrderField, Page, Query, Search, Text};
 use imagehub::storage::{Commit, CommitError, Identity, ReadError, State, Storage, Write};
+use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
@@ -27,8 +28,11 @@ const KEYWORDS: [&str; 6] = ["Storage", "Network", "Database", "Monitoring", "Lo
 const ARCHITECTURES: [&str; 4] = ["amd64", "arm64", "Unkonw", ""];
 const CHINESE: [&str; 8] = ["数据库", "对象存储", "微服务网关", "日志采集", "备份", "分布式", "监控告警", "消息队列"];
 
-/// A storage that holds a state and is never written.
-struct Shelf(Vec<Commit>);
+/// A storage that has a state, gives it away once, and is never written.
+struct Shelf {
+    revision: Revision,
+    commits: Mutex<Vec<Commit>>,
+}
 
 impl Storage for Shelf {
     fn commit(&self, _: Write) -> BoxFuture<'_, Result<Commit, CommitError>> {
@@ -40,11 +44,11 @@ impl Storage for Shelf {
     }
 
     fn current(&self) -> BoxFuture<'_, Result<Revision, ReadError>> {
-        async { Ok(Revision(self.0.len() as u64)) }.boxed()
+        async { Ok(self.revision) }.boxed()
     }
 
     fn state(&self) -> BoxFuture<'_, Result<State, ReadError>> {
-        async { Ok(State { revision: Revision(self.0.len() as u64), commits: self.0.clone() }) }.boxed()
+        async { Ok(State { revision: self.revision, commits: std::mem::take(&mut *self.commits.lock()) }) }.boxed()
     }
 
     fn watch(&self, _: Revision) -> BoxStream<'static, Result<Vec<Commit>, ReadError>> {
@@ -170,9 +174,9 @@ fn questions(rng: &mut SmallRng, repositories: usize) -> Vec<(&'static str, Quer
 /// How long questions take, of each sort, one after the other on one core.
 pub async fn finds(plan: &Plan, report: &mut Report) {
     let repositories = plan.images.div_ceil(TAGS);
-    let shelf = Shelf(catalogue(repositories));
-    let (graph, _writer) = Graph::open(&shelf, Window::default()).await.expect("the graph is filled");
-    drop(shelf);
+    let commits = catalogue(repositories);
+    let shelf = Shelf { revision: Revision(commits.len() as u64), commits: Mutex::new(commits) };
+    let (graph, _writer) = Graph::open(Arc::new(shelf), Window::default()).await.expect("the graph is filled");
     let before = memory(std::process::id(), "VmRSS");
     let started = Instant::now();
     let (search, indexer) = Search::open(Arc::clone(&graph)).expect("an index can be made");

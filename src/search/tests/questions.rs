@@ -107,7 +107,7 @@ async fn pages_of_every_order_are_the_whole_cut_in_pieces_from_both_ends() {
     for (field, descending) in fields.into_iter().flat_map(|field| [(field, false), (field, true)]) {
         let order = Order { field, descending };
         for text in [None, Text::parse("redis").unwrap()] {
-            let query = Query { order, text, ..all() };
+            let query = Query { text, order, ..all() };
             let whole = names(&shelf.find(Sight::Public, &query));
             let mut paged = Vec::new();
             let mut page = Page { limit: 2, ..Page::default() };
