@@ -43,7 +43,7 @@ const SAMPLE: [(&str, &str); 34] = [
     ("数据库备份", "zh/db-backup"),
     ("网关", "zh/gateway"),
     ("微服务网关", "zh/gateway"),
-    ("对象存储", "zh/object-store"),
+    ("对象存储", "zh/oss"),
     ("ＭｙＳＱＬ备份", "zh/db-backup"),
 ];
 
@@ -89,7 +89,7 @@ fn chinese() -> Vec<Value> {
     let store = json!({
         "keywords": ["Storage"], "description": "兼容 S3 的分布式对象存储。", "docs": "把文件存到多块磁盘上。",
     });
-    vec![image("zh/db-backup:1.0", backup), image("zh/gateway:2.1", gateway), image("zh/object-store:0.9", store)]
+    vec![image("zh/db-backup:1.0", backup), image("zh/gateway:2.1", gateway), image("zh/oss:0.9", store)]
 }
 
 /// The manifests of a file, without the packs.
