@@ -28,8 +28,7 @@ mod refused {
 }
 
 impl Search {
-    /// What of `visible` is found by `query`. It takes a processor's time, some milliseconds where there are 100,000
-    /// repositories.
+    /// What of `visible` is found by `query`. It takes a processor's time, in proportion to the number of rows.
     ///
     /// # Errors
     /// [`Error::BadRequest`] for a cursor of another query and for a filter that is too large,
