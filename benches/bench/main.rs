@@ -23,10 +23,11 @@ use measure::Plan;
 use process::{Cores, Server};
 use report::Report;
 use rows::reads::Both;
-use rows::{inside, start, writes};
+use rows::{inside, search, start, writes};
 
 /// What can be chosen, in the order in which it is measured.
-const ROWS: [&str; 9] = ["cold", "seen", "fan-out", "durable", "start", "packs", "lists", "watchers", "overwrites"];
+const ROWS: [&str; 10] =
+    ["cold", "seen", "fan-out", "search", "durable", "start", "packs", "lists", "watchers", "overwrites"];
 
 fn main() {
     // cargo adds `--bench`.
@@ -88,6 +89,9 @@ impl Run<'_> {
                 inside::fan_out(plan, &small, &dir, report).await;
             }
             let _ = std::fs::remove_dir_all(dir);
+        }
+        if self.wants("search") {
+            search::finds(plan, report).await;
         }
         if self.wants("durable") {
             writes::durable(plan, &self.root.join("durable"), report).await;

@@ -4,18 +4,19 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which layers each layer may name. From the bottom up.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("api", &["error"]),
     ("error", &["api"]),
     ("clock", &[]),
     ("storage", &["api", "clock", "error"]),
     ("graph", &["api", "clock", "error", "storage"]),
+    ("search", &["api", "clock", "error", "graph"]),
     ("auth", &["api", "clock", "error", "graph"]),
     ("datapack", &["api", "error", "graph", "auth"]),
     ("registry", &["api", "clock", "error", "storage", "graph", "datapack", "auth"]),
     ("controller", &["api", "clock", "error", "graph", "auth", "registry", "datapack"]),
     ("model", &["api", "error", "graph"]),
-    ("graphql", &["api", "clock", "error", "graph", "datapack", "registry", "auth", "model"]),
+    ("graphql", &["api", "clock", "error", "graph", "search", "datapack", "registry", "auth", "model"]),
     ("kube_api", &["api", "clock", "error", "graph", "datapack", "registry", "controller", "auth"]),
     ("server", ALL),
     ("cli", ALL),
@@ -26,6 +27,7 @@ const ALL: &[&str] = &[
     "clock",
     "storage",
     "graph",
+    "search",
     "auth",
     "datapack",
     "registry",

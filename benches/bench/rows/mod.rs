@@ -2,6 +2,7 @@
 
 pub mod inside;
 pub mod reads;
+pub mod search;
 pub mod start;
 pub mod watchers;
 pub mod writes;
