@@ -29,18 +29,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Authenticator, Authorizer};
 use crate::registry::Registry;
+use crate::search::Search;
 use mutation::MutationRoot;
 use query::QueryRoot;
 use subscription::SubscriptionRoot;
 
-pub use catalog::{FILTER_VALUES, TEXT_BYTES};
+pub use catalog::FILTER_VALUES;
 pub use limits::{ALIASES, COMPLEXITY, DEPTH, DIRECTIVES, INTROSPECTION_LISTS, Limits, ROOT_FIELDS, TOKENS};
 pub use mutation::{APPLIED_IMAGES, CHANGED_MANAGERS};
 pub use page::{LONGEST_PAGE, PAGE};
 pub use query::RESOLVED_NAMES;
 pub use subscription::LONGEST_SUBSCRIPTION;
 pub use transport::{
-    BODY_LIMIT, MIN_REVISION, OPERATIONS, Origins, REVISION, SOCKETS, STREAMS, TrustedDocuments, router,
+    BODY_LIMIT, MIN_REVISION, OPERATIONS, Origins, REVISION, SEARCH_REVISION, SOCKETS, STREAMS, TrustedDocuments,
+    router,
 };
 
 /// The user whose packs those are that were made for callers who have not signed in.
@@ -60,6 +62,8 @@ pub struct App {
     pub authenticator: Authenticator,
     /// Who may, beside the rules of the registry.
     pub authorizer: Authorizer,
+    /// What finds repositories by text; `None`: nothing does.
+    pub search: Option<Arc<Search>>,
     /// Whether those who have shown nothing may read what is public.
     pub anonymous: bool,
     /// The pages of other sites that may ask.

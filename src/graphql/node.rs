@@ -14,6 +14,7 @@ use super::view::View;
 use crate::api::{self, ImageType as ApiType};
 use crate::graph::{Record, organization_of};
 use crate::model::{ActionView, ImageView};
+use crate::search::updated_ms;
 
 /// What kind of image it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Enum)]
@@ -278,7 +279,7 @@ impl Repository {
     /// When it was made, or one of its images was last written.
     async fn updated_at(&self) -> DateTime {
         self.view.reads_organization(organization_of(self.full_name()));
-        at_ms(super::catalog::updated_ms(self.view.visible(), &self.record))
+        at_ms(updated_ms(self.view.visible(), &self.record))
     }
 
     /// Whether you may change it and its images.
@@ -357,7 +358,7 @@ impl Organization {
     ) -> Result<RepositoryConnection> {
         let filter = RepositoryFilter::of_organization(self.plain_name());
         let query = RepositoryQuery::new(None, Some(filter), order_by)?;
-        repository_connection(&self.view, query, &PageArgs { first, after, last: None, before: None })
+        repository_connection(&self.view, query, &PageArgs { first, after, last: None, before: None }).await
     }
 
     /// Who may change it and what is in it.

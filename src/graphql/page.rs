@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::catalog::{self, FacetField, ImageQuery, RepositoryQuery};
-use super::error::fail;
+use super::error::{fail, refuse};
 use super::node::{Image, Organization, Repository};
 use super::view::View;
 use crate::api::{Kind, version_order};
 use crate::graph::Record;
 use crate::model::ErrorCode;
+use crate::search::Facets;
 
 /// How many nodes a page has where it isn't said.
 pub const PAGE: usize = 20;
@@ -318,7 +319,7 @@ impl RepositoryConnection {
 }
 
 /// The repositories that `query` asks for.
-pub(super) fn repository_connection(
+pub(super) async fn repository_connection(
     view: &View,
     query: RepositoryQuery,
     args: &PageArgs,
@@ -326,18 +327,64 @@ pub(super) fn repository_connection(
     if query.by_relevance() && (args.last.is_some() || args.before.is_some()) {
         return Err(fail(ErrorCode::Invalid, "a list by RELEVANCE is paged forward only: use first and after"));
     }
+    if query.has_text() {
+        // Up to where the request demands.
+        view.search().await.map_err(|error| refuse(&error))?;
+    }
     let binding = Binding::new(view, &("repositories", &query));
-    let all = catalog::repositories(view, &query);
-    let page = page(all, query.order.descending, &binding, args)?;
-    let edge = |(cursor, found): (String, catalog::Found)| RepositoryEdge {
+    let edge = |cursor: String, record: &Arc<Record>, matched: Option<&Arc<Record>>| RepositoryEdge {
         cursor,
-        node: view.repository_of(&found.record),
-        matched_image: found.matched.as_ref().map(|record| view.image_of(record)),
+        node: view.repository_of(record),
+        matched_image: matched.map(|record| view.image_of(record)),
     };
-    let edges: Vec<_> = page.items.into_iter().map(edge).collect();
+    let (page, counted) = if let Some(hits) = catalog::searched(view, &query, asked(&binding, args)?)? {
+        let edges = hits.hits.iter().map(|hit| {
+            let (first, second, name) = hit.cursor.place();
+            let cursor = binding.cursor(&Key::Ranked(first, second, Arc::clone(name)));
+            edge(cursor, &hit.repository, hit.matched_image.as_ref())
+        });
+        (RepositoryPage::new(edges.collect(), hits.has_previous, hits.has_next, hits.total), Some(hits.facets))
+    } else {
+        let page = page(catalog::repositories(view, &query), query.is_backwards(), &binding, args)?;
+        let edges = page.items.into_iter().map(|(cursor, record)| edge(cursor, &record, None)).collect();
+        (RepositoryPage { edges, info: page.info, total: page.total }, None)
+    };
+    let RepositoryPage { edges, info, total } = page;
     let nodes = edges.iter().map(|edge| edge.node.clone()).collect();
-    let facets = RepositoryFacets { view: view.clone(), query: Arc::new(query) };
-    Ok(RepositoryConnection { edges, nodes, page_info: page.info, total_count: page.total, facets })
+    let facets = RepositoryFacets { view: view.clone(), query: Arc::new(query), counted: counted.map(Arc::new) };
+    Ok(RepositoryConnection { edges, nodes, page_info: info, total_count: total, facets })
+}
+
+struct RepositoryPage {
+    edges: Vec<RepositoryEdge>,
+    info: PageInfo,
+    total: i32,
+}
+
+impl RepositoryPage {
+    fn new(edges: Vec<RepositoryEdge>, before: bool, after: bool, total: usize) -> Self {
+        let info = PageInfo {
+            has_next_page: after,
+            has_previous_page: before,
+            start_cursor: edges.first().map(|edge| edge.cursor.clone()),
+            end_cursor: edges.last().map(|edge| edge.cursor.clone()),
+        };
+        Self { edges, info, total: i32::try_from(total).unwrap_or(i32::MAX) }
+    }
+}
+
+/// The page that `args` ask for, in the words of the search.
+fn asked(binding: &Binding, args: &PageArgs) -> Result<catalog::Page> {
+    let (limit, last) = match cut(args)? {
+        Cut::First(size) => (size, false),
+        Cut::Last(size) => (size, true),
+    };
+    Ok(catalog::Page {
+        limit,
+        last,
+        after: args.after.as_deref().map(|cursor| binding.key("after", cursor)).transpose()?,
+        before: args.before.as_deref().map(|cursor| binding.key("before", cursor)).transpose()?,
+    })
 }
 
 /// A value to choose.
@@ -357,11 +404,16 @@ pub(super) struct Facet {
 pub(super) struct RepositoryFacets {
     view: View,
     query: Arc<RepositoryQuery>,
+    /// Where the search has found the list, it has counted, too.
+    counted: Option<Arc<Facets>>,
 }
 
 impl RepositoryFacets {
     fn count(&self, field: FacetField, first: usize) -> Vec<Facet> {
-        catalog::facet(&self.view, &self.query, field, first)
+        match &self.counted {
+            Some(facets) => catalog::told(facets, field, first),
+            None => catalog::facet(&self.view, &self.query, field, first),
+        }
     }
 }
 

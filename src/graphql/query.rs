@@ -20,6 +20,7 @@ use crate::api::validate::MAX_PACK_NAMES;
 use crate::api::{Kind, SUPPORTED_KEYWORDS};
 use crate::auth::Verb;
 use crate::model::{self, ErrorCode, ImageView, docs_diff, image_changes};
+use crate::search::MAX_SUGGESTIONS;
 
 /// The most names that are resolved at a time: as many as a pack has.
 pub const RESOLVED_NAMES: usize = MAX_PACK_NAMES;
@@ -173,7 +174,8 @@ impl QueryRoot {
     async fn repositories(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "A text to search for: names, words, or a whole org/repo:tag.")] query: Option<String>,
+        #[graphql(desc = "A text to search for: names, words, or a whole org/repo:tag. One typo is forgiven.")]
+        query: Option<String>,
         #[graphql(desc = "Which.")] filter: Option<RepositoryFilter>,
         #[graphql(desc = "The order: by RELEVANCE with a query, else by NAME, where it isn't said.")] order_by: Option<
             Order,
@@ -184,7 +186,7 @@ impl QueryRoot {
         #[graphql(desc = "Only those before this cursor. Not by RELEVANCE.")] before: Option<String>,
     ) -> Result<RepositoryConnection> {
         let query = RepositoryQuery::new(query, filter, order_by)?;
-        repository_connection(view(ctx), query, &PageArgs { first, after, last, before })
+        repository_connection(view(ctx), query, &PageArgs { first, after, last, before }).await
     }
 
     /// Organizations, in order of name.
@@ -205,11 +207,11 @@ impl QueryRoot {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The text, as far as it is typed.")] text: String,
-        #[graphql(desc = "So many, at most 100.", default = 8)] first: i32,
+        #[graphql(desc = "So many, at most 20.", default = 8)] first: i32,
     ) -> Result<Vec<Suggestion>> {
         let first = usize::try_from(first).map_err(|_| fail(ErrorCode::Invalid, "first can't be negative"))?;
-        at_most("suggestions", first, LONGEST_PAGE)?;
-        let found = suggest(view(ctx), &text, first)?;
+        at_most("suggestions", first, MAX_SUGGESTIONS)?;
+        let found = suggest(view(ctx), &text, first).await?;
         Ok(found.into_iter().map(|(text, node)| Suggestion { text, node }).collect())
     }
 

@@ -8,8 +8,10 @@ use parking_lot::Mutex;
 use super::node::{DataPack, Image, Node, Organization, Repository};
 use crate::api::Kind;
 use crate::auth::Caller;
+use crate::error::Error;
 use crate::graph::{Record, Revision, Visible, organization_of};
 use crate::registry::Reader;
+use crate::search::Search;
 
 /// From so many organizations on an answer counts as one that depends on all.
 const ORGANIZATIONS: usize = 64;
@@ -19,6 +21,8 @@ const ORGANIZATIONS: usize = 64;
 pub(super) struct Reads {
     kinds: [bool; Kind::ALL.len()],
     organizations: BTreeSet<Arc<str>>,
+    /// Up to which revision a text was searched for, where one was.
+    searched: Option<Revision>,
 }
 
 /// A clock: what it is of, and where it stood.
@@ -60,6 +64,17 @@ impl Reads {
         }
     }
 
+    /// Up to which revision a text was searched for, where one was.
+    pub(super) fn searched(&self) -> Option<Revision> {
+        self.searched
+    }
+
+    /// Whether the answer may be another once the search has come further, though nothing else changes.
+    pub(super) fn is_provisional(&self, visible: &Visible) -> bool {
+        let clocks = || [Kind::Image, Kind::Repository].map(|kind| visible.clock(kind));
+        self.searched.is_some_and(|searched| clocks().iter().any(|clock| *clock > searched))
+    }
+
     /// The clocks of what was read, at the snapshot that it was read from.
     pub(super) fn clocks(&self, visible: &Visible) -> Box<[Clock]> {
         let kinds = Kind::ALL.into_iter().filter(|kind| self.kinds[*kind as usize]);
@@ -77,11 +92,46 @@ struct Inner {
     reader: Reader,
     caller: Caller,
     reads: Mutex<Reads>,
+    search: Option<Arc<Search>>,
+    /// What the search has to have come to for a text.
+    demanded: Option<Revision>,
 }
 
 impl View {
+    /// One that finds nothing by a text: of what was written, or is followed.
     pub(super) fn new(reader: Reader, caller: Caller) -> Self {
-        Self(Arc::new(Inner { reader, caller, reads: Mutex::default() }))
+        Self::with_search(reader, caller, None, None)
+    }
+
+    /// One that searches, up to the revision that is demanded at least.
+    pub(super) fn with_search(
+        reader: Reader,
+        caller: Caller,
+        search: Option<Arc<Search>>,
+        demanded: Option<Revision>,
+    ) -> Self {
+        Self(Arc::new(Inner { reader, caller, reads: Mutex::default(), search, demanded }))
+    }
+
+    /// The search, whether it has come far enough or not.
+    pub(super) fn searcher(&self) -> Option<&Search> {
+        self.0.search.as_deref()
+    }
+
+    /// The search, once it has come as far as is demanded.
+    pub(super) async fn search(&self) -> Result<&Search, Error> {
+        let none = || Error::Unavailable("this server has no search (--search off): ask without a text".to_owned());
+        let search = self.searcher().ok_or_else(none)?;
+        if let Some(demanded) = self.0.demanded {
+            search.reached(demanded).await?;
+        }
+        Ok(search)
+    }
+
+    /// Notes that a text was searched for, up to this revision.
+    pub(super) fn searched_at(&self, revision: Revision) {
+        let mut reads = self.0.reads.lock();
+        reads.searched = Some(reads.searched.map_or(revision, |before| before.min(revision)));
     }
 
     pub(super) fn visible(&self) -> &Visible {

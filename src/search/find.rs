@@ -159,7 +159,7 @@ impl<'a> Wanted<'a> {
         let otherwise = self.keywords.is_none_or(|wanted| row.keywords & wanted != wanted)
             || filter.is_private.is_some_and(|wanted| row.private != wanted)
             || filter.updated_since_ms.is_some_and(|since| row.updated_ms < since)
-            || filter.managed_by_me.is_some_and(|wanted| view.manages(row.organization) != wanted)
+            || filter.managed_by.as_ref().is_some_and(|(who, wanted)| view.names(row.organization, who) != *wanted)
             || self.names.as_ref().is_some_and(|names| !names.contains(&*row.name));
         if otherwise { bits | refused::OTHERWISE } else { bits }
     }

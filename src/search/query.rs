@@ -53,8 +53,8 @@ pub struct Filter {
     pub architectures: Option<Vec<Option<String>>>,
     /// Whether they are private.
     pub is_private: Option<bool>,
-    /// Whether the caller is among their organization's managers.
-    pub managed_by_me: Option<bool>,
+    /// Whether this manager is among those of their organization.
+    pub managed_by: Option<(String, bool)>,
     /// Not updated before this, milliseconds since 1970.
     pub updated_since_ms: Option<i64>,
 }
@@ -137,6 +137,12 @@ impl Cursor {
         Self { first, second, name, of }
     }
 
+    /// Where it is: two numbers and a name, for doors with cursors of their own. [`Query::cursor`] goes back there.
+    #[must_use]
+    pub fn place(&self) -> (i64, i64, &Arc<str>) {
+        (self.first, self.second, &self.name)
+    }
+
     /// The cursor as clients get it.
     #[must_use]
     pub fn encode(&self) -> String {
@@ -172,6 +178,12 @@ impl Query {
         let mut short = [0; 8];
         short.copy_from_slice(&digest[..8]);
         short
+    }
+
+    /// The cursor at a [`place`](Cursor::place) in this query's order, for whoever has `sight`.
+    #[must_use]
+    pub fn cursor(&self, sight: &Sight, (first, second, name): (i64, i64, Arc<str>)) -> Cursor {
+        Cursor::new(first, second, name, self.binding(sight))
     }
 
     /// Checks the cursors and the filter.

@@ -48,6 +48,8 @@ pub(super) struct View<'a> {
     added: Vec<Row>,
     /// Whether the caller is a manager of an organization, as far as that was asked.
     managed: Vec<Cell<Option<bool>>>,
+    /// Whether the manager whom a filter names is one, likewise.
+    named: Vec<Cell<Option<bool>>>,
 }
 
 impl<'a> View<'a> {
@@ -75,6 +77,7 @@ impl<'a> View<'a> {
             instead: HashMap::new(),
             added: Vec::new(),
             managed: Vec::new(),
+            named: Vec::new(),
         };
         for name in names {
             let row = visible.repository(&name).and_then(|record| Row::of(visible, record, &mut view.values));
@@ -88,6 +91,7 @@ impl<'a> View<'a> {
             }
         }
         view.managed = vec![Cell::new(None); view.values.organizations.len()];
+        view.named = view.managed.clone();
         Ok(view)
     }
 
@@ -107,6 +111,19 @@ impl<'a> View<'a> {
     pub(super) fn all(&self) -> impl Iterator<Item = &Row> {
         let known = self.table.iter().filter_map(|(number, row)| self.shown(number, row));
         known.chain(&self.added)
+    }
+
+    /// Whether an organization names `manager` among its managers. One request asks for one manager.
+    pub(super) fn names(&self, organization: u32, manager: &str) -> bool {
+        let known = &self.named[organization as usize];
+        let look = || {
+            let name = self.values.organizations.name(organization);
+            let record = self.visible.organization(name).and_then(|record| record.organization());
+            record.is_some_and(|of| of.managers.iter().any(|name| **name == *manager))
+        };
+        let names = known.get().unwrap_or_else(look);
+        known.set(Some(names));
+        names
     }
 
     /// Whether the caller is among the managers of an organization.

@@ -37,6 +37,7 @@ use crate::graph::{Graph, Window};
 use crate::graphql;
 use crate::kube_api;
 use crate::registry::Registry;
+use crate::search::Search;
 use crate::storage::Storage;
 use critical::Critical;
 
@@ -69,6 +70,8 @@ pub struct Config {
     pub create_organizations: OrganizationCreators,
     /// What the cache of packs holds at most, in bytes.
     pub pack_cache_bytes: u64,
+    /// Whether repositories are found by text.
+    pub search: bool,
     /// Who may use the gateway.
     pub gateway: Access,
 }
@@ -220,10 +223,18 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     measured.send_replace(Some(Arc::new(metrics::all(&registry, &requests))));
 
     let (ending, end) = (CancellationToken::new(), CancellationToken::new());
+    let search = if config.search {
+        let (search, indexer) = Search::open(Arc::clone(registry.graph())).map_err(fatal)?;
+        tasks.spawn_with_reason("the search", async { indexer.run().await.to_string() });
+        Some(search)
+    } else {
+        None
+    };
     opened_doors.send_replace(Some(graphql::router(graphql::App {
         registry: Arc::clone(&registry),
         authenticator: opened.authenticator.clone(),
         authorizer: opened.authorizer.clone(),
+        search,
         anonymous: config.gateway.anonymous,
         origins: config.gateway.origins.clone(),
         documents: config.gateway.documents.clone(),

@@ -1,6 +1,7 @@
 //! The door's answers, by its router: status, headers and bodies.
 
 mod reads;
+mod search;
 mod streams;
 mod transport;
 mod writes;
@@ -12,6 +13,7 @@ use axum::body::Body;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +23,7 @@ use super::{App, Limits, Origins, TrustedDocuments, router};
 use crate::auth::users::{Tokens, Users};
 use crate::auth::{Authenticator, Authorizer};
 use crate::registry::testing::{Hub, image, pack, repository};
+use crate::search::{Indexer, Search};
 
 /// A door to a small catalogue, with users: root, an administrator; alice, who manages `acme`; bob.
 struct Door {
@@ -29,6 +32,7 @@ struct Door {
     router: Router,
     dir: TempDir,
     tokens: Arc<Tokens>,
+    indexer: Mutex<Indexer>,
 }
 
 /// An answer, its body read to the end.
@@ -78,10 +82,12 @@ impl Door {
         })
         .unwrap();
         let tokens = Arc::new(Tokens::new(dir.path()));
+        let (search, indexer) = Search::open(Arc::clone(hub.registry.graph())).unwrap();
         let mut app = App {
             registry: Arc::clone(&hub.registry),
             authenticator: Authenticator::local(Some(Arc::clone(&tokens)), None, hub.clock.clone()),
             authorizer: Authorizer::Rules,
+            search: Some(search),
             anonymous: true,
             origins: Origins::None,
             documents: TrustedDocuments::default(),
@@ -89,7 +95,8 @@ impl Door {
             stop: CancellationToken::new(),
         };
         change(&mut app);
-        let door = Self { router: router(app.clone()), app, hub, dir, tokens };
+        let indexer = Mutex::new(indexer);
+        let door = Self { router: router(app.clone()), app, hub, dir, tokens, indexer };
         door.fill().await;
         door
     }
@@ -140,7 +147,13 @@ impl Door {
         token
     }
 
+    /// Brings the search to where the catalogue is.
+    fn settle(&self) {
+        self.indexer.lock().catch_up().unwrap();
+    }
+
     async fn send(&self, request: Request<Body>) -> Answer {
+        self.settle();
         send(&self.router, request).await
     }
 

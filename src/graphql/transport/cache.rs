@@ -26,6 +26,8 @@ pub(super) struct Key([u8; 32]);
 #[derive(Debug)]
 pub(super) struct Answer {
     clocks: Box<[Clock]>,
+    /// Whether a text was searched for.
+    pub(super) searched: bool,
     pub(super) body: Bytes,
     pub(super) etag: String,
 }
@@ -68,10 +70,10 @@ impl Key {
 }
 
 impl Answer {
-    pub(super) fn new(clocks: Box<[Clock]>, body: Bytes) -> Self {
+    pub(super) fn new(clocks: Box<[Clock]>, searched: bool, body: Bytes) -> Self {
         let digest = Sha256::digest(&body);
         let etag = super::hex(&digest[..16]);
-        Self { clocks, body, etag: format!("\"{etag}\"") }
+        Self { clocks, searched, body, etag: format!("\"{etag}\"") }
     }
 }
 

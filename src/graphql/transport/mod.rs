@@ -59,8 +59,13 @@ const PREFLIGHT_SECONDS: &str = "600";
 
 /// The header that tells the revision that an answer was read at.
 pub const REVISION: HeaderName = HeaderName::from_static("imagehub-revision");
+/// The header that tells the revision up to which a text was searched for.
+pub const SEARCH_REVISION: HeaderName = HeaderName::from_static("imagehub-search-revision");
 /// The header that demands a revision, or a later one.
 pub const MIN_REVISION: HeaderName = HeaderName::from_static("imagehub-min-revision");
+
+/// What pages of other sites may read of an answer's headers.
+const EXPOSED: &str = "imagehub-revision, imagehub-search-revision, etag, retry-after";
 
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
@@ -96,7 +101,7 @@ async fn answer(Shown(shared): Shown<Arc<Shared>>, request: Request<Body>) -> Re
     headers.append(VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = allowed {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("imagehub-revision, etag, retry-after"));
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
     response
 }
@@ -158,9 +163,10 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
         Ok(caller) => caller,
         Err(error) => return respond::failed(&error, form),
     };
-    if let Err(error) = reach(&shared, headers).await {
-        return respond::failed(&error, form);
-    }
+    let demanded = match reach(&shared, headers).await {
+        Ok(demanded) => demanded,
+        Err(error) => return respond::failed(&error, form),
+    };
     let params = if posted {
         match read(body).await {
             Ok(body) => Params::from_body(&body),
@@ -177,13 +183,17 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
         Ok(params) => params,
         Err(message) => return refused(StatusCode::BAD_REQUEST, form, &server_error(ErrorCode::Invalid, message)),
     };
-    let asked = Asked { params, caller, writes: posted };
+    let asked = Asked { params, caller, writes: posted, demanded };
     if media == Media::EventStream {
         return sse::respond(&shared, &asked);
     }
     match execute::execute(&shared, &asked).await {
-        Outcome::Kept { answer, revision, signed_in } => {
-            respond::kept(&answer, revision, signed_in, media, &parts.method, headers)
+        Outcome::Kept { answer, revision, searched, signed_in } => {
+            let mut response = respond::kept(&answer, revision, signed_in, media, &parts.method, headers);
+            if let Some(searched) = searched {
+                response.headers_mut().insert(SEARCH_REVISION, searched.0.into());
+            }
+            response
         }
         Outcome::Done(done) => respond::done(&done, media),
         Outcome::Refused { status, error } => {
@@ -233,13 +243,15 @@ async fn caller(shared: &Shared, headers: &HeaderMap) -> Result<Caller, Error> {
 }
 
 /// Waits for the revision that a request demands.
-async fn reach(shared: &Shared, headers: &HeaderMap) -> Result<(), Error> {
-    let Some(value) = headers.get(&MIN_REVISION) else { return Ok(()) };
+async fn reach(shared: &Shared, headers: &HeaderMap) -> Result<Option<Revision>, Error> {
+    let Some(value) = headers.get(&MIN_REVISION) else { return Ok(None) };
     let revision = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
     let revision = revision.and_then(|text| text.parse().ok()).ok_or_else(|| {
         Error::BadRequest(format!("{MIN_REVISION} must be a revision that an answer gave, a decimal number"))
     })?;
-    shared.app.registry.wait_for(Revision(revision)).await
+    let revision = Revision(revision);
+    shared.app.registry.wait_for(revision).await?;
+    Ok(Some(revision))
 }
 
 /// Bytes in hexadecimal digits.

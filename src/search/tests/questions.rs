@@ -92,7 +92,8 @@ async fn the_other_filters_leave_what_they_say() {
     assert_eq!(found(Sight::Public, &|f| f.names = Some(named.clone())), ["db/redis"]);
     assert_eq!(found(Sight::Public, &|f| f.types = Some(vec![Some(ImageType::CloudImage)])), [""; 0]);
     assert_eq!(found(Sight::Public, &|f| f.types = Some(vec![None])).len(), 4);
-    assert_eq!(found(Sight::Public, &|f| f.managed_by_me = Some(true)), [""; 0]);
+    assert_eq!(found(Sight::Public, &|f| f.managed_by = Some(("m".to_owned(), true))), [""; 0]);
+    assert_eq!(found(Sight::Public, &|f| f.managed_by = Some(("m".to_owned(), false))).len(), 4);
     assert_eq!(found(everything(), &|f| f.updated_since_ms = Some(i64::MAX)), [""; 0]);
     assert_eq!(found(everything(), &|f| f.updated_since_ms = Some(1_700_000_000_000)).len(), 5);
     let many = vec![String::new(); MAX_FILTER_VALUES + 1];
