@@ -3,8 +3,9 @@
 //! The layers, from the bottom up: [`api`] (pure types and rules), [`storage`] (keys, whole objects,
 //! revisions), [`graph`] (the catalogue in memory as immutable snapshots), [`search`] (repositories by
 //! text), [`datapack`] (computed answers), [`registry`] (the verbs; the one write path), [`controller`]
-//! (what keeps the kinds in step), [`auth`] (who asks), [`model`] (clean names), [`graphql`] and
-//! [`kube_api`] (the doors) and [`server`] (listeners). Each knows only those under it;
+//! (what keeps the kinds in step), [`auth`] (who asks), [`model`] (clean names), [`relay`] (which of
+//! several servers answers), [`graphql`] and [`kube_api`] (the doors) and [`server`] (listeners). Each
+//! knows only those under it;
 //! `tests/it/layers.rs` keeps it so. See `docs/architecture.md`.
 
 pub mod api;
@@ -19,6 +20,7 @@ pub mod graphql;
 pub mod kube_api;
 pub mod model;
 pub mod registry;
+pub mod relay;
 pub mod search;
 pub mod server;
 pub mod storage;

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Authenticator, Authorizer};
 use crate::registry::Registry;
+use crate::relay::Relay;
 use crate::search::Search;
 use mutation::MutationRoot;
 use query::QueryRoot;
@@ -70,6 +71,8 @@ pub struct App {
     pub origins: Origins,
     /// The documents that clients name instead of sending them.
     pub documents: TrustedDocuments,
+    /// Who answers what is written, where there are several servers; `None`: this one.
+    pub relay: Option<Arc<dyn Relay>>,
     /// What one request may ask for.
     pub limits: Limits,
     /// Ends the streams.

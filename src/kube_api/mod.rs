@@ -18,7 +18,6 @@ mod websocket;
 mod tests;
 
 pub use body::BODY_LIMIT;
-pub use relay::{Relay, Stay, Term, Turn};
 pub use resource::Labels;
 pub use router::{App, router};
 pub use transfer::{BACKUP, EXPORT, REVISION};

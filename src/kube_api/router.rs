@@ -9,13 +9,14 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use super::discovery::{self, DiscoveryForm};
-use super::relay::{Relay, Turn, Until};
+use super::relay::Until;
 use super::resource::{self, Target};
 use super::{openapi, respond, transfer};
 use crate::api::{GROUP, Kind, VERSION};
 use crate::auth::{Authenticator, Authorizer, Caller, Peer};
 use crate::error::Error;
 use crate::registry::Registry;
+use crate::relay::{Relay, Turn};
 
 /// What the door needs.
 #[derive(Debug, Clone)]

@@ -230,7 +230,14 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     } else {
         None
     };
-    opened_doors.send_replace(Some(graphql::router(graphql::App {
+    let member = if let Some(replica) = replica {
+        Some(replica.join(&registry, ending.clone(), end.clone(), &mut tasks)?)
+    } else {
+        tasks.spawn("the controllers", controller::run(Arc::clone(&registry)));
+        None
+    };
+    let relay = member.as_ref().map(|member| Arc::clone(&member.relay));
+    let graphql = graphql::router(graphql::App {
         registry: Arc::clone(&registry),
         authenticator: opened.authenticator.clone(),
         authorizer: opened.authorizer.clone(),
@@ -238,24 +245,23 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
         anonymous: config.gateway.anonymous,
         origins: config.gateway.origins.clone(),
         documents: config.gateway.documents.clone(),
+        relay: relay.clone(),
         limits: graphql::Limits::default(),
         stop: ending.clone(),
-    })));
-    let member = if let Some(replica) = replica {
-        Some(replica.join(&registry, ending.clone(), end.clone(), &mut tasks)?)
-    } else {
-        tasks.spawn("the controllers", controller::run(Arc::clone(&registry)));
-        None
-    };
+    });
+    opened_doors.send_replace(Some(graphql.clone()));
     let app = kube_api::App {
         registry: Arc::clone(&registry),
         authenticator: opened.authenticator,
         authorizer: opened.authorizer,
-        relay: member.as_ref().map(|member| Arc::clone(&member.relay)),
+        relay,
         ready: ready_seen,
         stop: ending.clone(),
     };
-    let router = layers::around(kube_api::router(app), "kube", requests);
+    let router = kube_api::router(app);
+    // Where there are several replicas, this is where they send mutations on to one another.
+    let router = if member.is_some() { graphql.merge(router) } else { router };
+    let router = layers::around(router, "kube", requests);
     let tls = rotation::tls(opened.certificates);
     tasks.spawn("the Kubernetes door", listen::Door { listener: kube, tls: Some(tls), router }.serve(stop.clone()));
     if let Home::Machine(Machine { demo: true, .. }) = &config.home {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which layers each layer may name. From the bottom up.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("api", &["error"]),
     ("error", &["api"]),
     ("clock", &[]),
@@ -16,8 +16,9 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("registry", &["api", "clock", "error", "storage", "graph", "datapack", "auth"]),
     ("controller", &["api", "clock", "error", "graph", "auth", "registry", "datapack"]),
     ("model", &["api", "error", "graph"]),
-    ("graphql", &["api", "clock", "error", "graph", "search", "datapack", "registry", "auth", "model"]),
-    ("kube_api", &["api", "clock", "error", "graph", "datapack", "registry", "controller", "auth"]),
+    ("relay", &["error", "auth"]),
+    ("graphql", &["api", "clock", "error", "graph", "search", "datapack", "registry", "auth", "model", "relay"]),
+    ("kube_api", &["api", "clock", "error", "graph", "datapack", "registry", "controller", "auth", "relay"]),
     ("server", ALL),
     ("cli", ALL),
 ];
@@ -33,6 +34,7 @@ const ALL: &[&str] = &[
     "registry",
     "controller",
     "model",
+    "relay",
     "graphql",
     "kube_api",
     "server",

@@ -1,6 +1,7 @@
 //! The door's answers, by its router: status, headers and bodies.
 
 mod reads;
+mod relay;
 mod search;
 mod streams;
 mod transport;
@@ -91,6 +92,7 @@ impl Door {
             anonymous: true,
             origins: Origins::None,
             documents: TrustedDocuments::default(),
+            relay: None,
             limits: Limits::default(),
             stop: CancellationToken::new(),
         };

@@ -116,6 +116,17 @@ pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked) -> Outcome {
     Outcome::Done(Box::new(Done { response, revision, limited: answered.is_limited() }))
 }
 
+/// Whether a mutation is asked for. What can't be told is left to the execution, which says why.
+pub(super) fn is_mutation(shared: &Shared, asked: &Asked) -> bool {
+    let Ok(document) = shared.transport.documents.find(&asked.params) else { return false };
+    if shared.app.limits.check_text(&document.text).is_err() {
+        return false;
+    }
+    let parsed = parse_query(&document.text);
+    let name = asked.params.operation_name.as_deref();
+    parsed.is_ok_and(|document| operation(&document, name).is_ok_and(|of| of.ty == OperationType::Mutation))
+}
+
 /// Without a document there is no GraphQL request at all; but a client that tries a hash goes on with the document.
 fn status_without_document(params: &Params) -> Option<StatusCode> {
     (params.query.is_none() && params.document.is_none()).then_some(StatusCode::BAD_REQUEST)
@@ -132,6 +143,11 @@ pub(super) fn stream(shared: &Arc<Shared>, asked: &Asked) -> Result<BoxStream<'s
     shared.transport.documents.keep(&document);
     if sort == OperationType::Mutation && !asked.writes {
         return Err(server_error(ErrorCode::Invalid, "a mutation is a POST: GET changes nothing"));
+    }
+    if sort == OperationType::Mutation && shared.app.relay.is_some() {
+        // Which of the servers writes is decided request by request.
+        let message = "of several servers one writes: send a mutation as a POST that is answered by JSON";
+        return Err(server_error(ErrorCode::Unavailable, message));
     }
     let answers = shared.schema.execute_stream(request).map(|mut response| {
         complete(&mut response.errors);

@@ -1,7 +1,9 @@
 //! GraphQL over HTTP, WebSocket and server-sent events, as their specifications have it.
 //!
 //! Nothing here is anybody's identity but the Authorization header, or what `connection_init` says in its place; a POST
-//! must be `application/json`, which no page of another site can send without asking first.
+//! must be `application/json`, which no page of another site can send without asking first. Behind TLS, where replicas
+//! send mutations on to one another, it may also be a client certificate: that a browser would show one by itself changes
+//! nothing, since pages of other sites are not let read, nor write.
 
 mod cache;
 mod documents;
@@ -31,10 +33,11 @@ use tokio::sync::Semaphore;
 
 use super::error::server_error;
 use super::{ANONYMOUS_PACKS, App, Quota, Shared};
-use crate::auth::Caller;
+use crate::auth::{Caller, Peer};
 use crate::error::Error;
 use crate::graph::Revision;
 use crate::model::ErrorCode;
+use crate::relay::{Relay, Turn};
 use execute::{Asked, Outcome};
 use negotiate::Media;
 use params::Params;
@@ -159,7 +162,8 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
         let error = server_error(ErrorCode::Invalid, message);
         return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, form, &error);
     }
-    let caller = match caller(&shared, headers).await {
+    let peer = parts.extensions.get::<Arc<Peer>>().map(|peer| &**peer);
+    let caller = match caller(&shared, peer, headers).await {
         Ok(caller) => caller,
         Err(error) => return respond::failed(&error, form),
     };
@@ -167,9 +171,13 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
         Ok(demanded) => demanded,
         Err(error) => return respond::failed(&error, form),
     };
+    let mut sent = bytes::Bytes::new();
     let params = if posted {
         match read(body).await {
-            Ok(body) => Params::from_body(&body),
+            Ok(body) => {
+                sent = body;
+                Params::from_body(&sent)
+            }
             Err((status, message)) => {
                 let code =
                     if status == StatusCode::PAYLOAD_TOO_LARGE { ErrorCode::LimitExceeded } else { ErrorCode::Invalid };
@@ -187,7 +195,20 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
     if media == Media::EventStream {
         return sse::respond(&shared, &asked);
     }
-    match execute::execute(&shared, &asked).await {
+    let outcome = if let Some(relay) = &shared.app.relay
+        && posted
+        && execute::is_mutation(&shared, &asked)
+    {
+        let request = Request::from_parts(parts.clone(), Body::from(sent));
+        match in_turn(&shared, &**relay, &asked, request).await {
+            Ok(Done::Here(outcome)) => outcome,
+            Ok(Done::Elsewhere(response)) => return response,
+            Err(error) => return respond::failed(&error, form),
+        }
+    } else {
+        execute::execute(&shared, &asked).await
+    };
+    match outcome {
         Outcome::Kept { answer, revision, searched, signed_in } => {
             let mut response = respond::kept(&answer, revision, signed_in, media, &parts.method, headers);
             if let Some(searched) = searched {
@@ -208,6 +229,29 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             }
             response
+        }
+    }
+}
+
+/// What became of a mutation where there are several servers.
+enum Done {
+    Here(Outcome),
+    Elsewhere(Response),
+}
+
+/// Executes a mutation, or has it executed by the server whose turn it is.
+async fn in_turn(
+    shared: &Arc<Shared>,
+    relay: &dyn Relay,
+    asked: &Asked,
+    request: Request<Body>,
+) -> Result<Done, Error> {
+    match relay.turn(&asked.caller, request).await? {
+        Turn::Elsewhere(response) => Ok(Done::Elsewhere(response)),
+        Turn::Here(_, term) => {
+            let outcome = execute::execute(shared, asked).await;
+            term.holds()?;
+            Ok(Done::Here(outcome))
         }
     }
 }
@@ -234,8 +278,8 @@ async fn read(body: Body) -> Result<bytes::Bytes, (StatusCode, String)> {
 }
 
 /// Who asks. Those who have shown nothing are somebody only where that is let.
-async fn caller(shared: &Shared, headers: &HeaderMap) -> Result<Caller, Error> {
-    let caller = shared.app.authenticator.authenticate(None, headers).await?;
+async fn caller(shared: &Shared, peer: Option<&Peer>, headers: &HeaderMap) -> Result<Caller, Error> {
+    let caller = shared.app.authenticator.authenticate(peer, headers).await?;
     if !caller.is_authenticated() && !shared.app.anonymous {
         return Err(Error::Unauthorized("sign in: send Authorization: Bearer and a token".to_owned()));
     }

@@ -24,7 +24,7 @@ use super::execute::{self, Asked};
 use super::negotiate::Media;
 use super::params::Params;
 use super::respond::{refused, was_refused};
-use crate::auth::Caller;
+use crate::auth::{Caller, Peer};
 use crate::graphql::Shared;
 use crate::graphql::error::server_error;
 use crate::model::ErrorCode;
@@ -95,9 +95,9 @@ pub(super) async fn upgrade(shared: Arc<Shared>, request: Request<Body>) -> Resp
     };
     let upgrade = upgrade.max_message_size(LARGEST_MESSAGE).max_frame_size(LARGEST_MESSAGE).protocols([PROTOCOL]);
     upgrade.on_upgrade(move |mut socket| async move {
-        let headers = parts.headers;
+        let (headers, peer) = (parts.headers, parts.extensions.get::<Arc<Peer>>().cloned());
         let Closed(code, reason) = if socket.protocol().is_some() {
-            Connection::new(shared, headers).run(&mut socket).await
+            Connection::new(shared, headers, peer).run(&mut socket).await
         } else {
             Closed(4406, "Subprotocol not acceptable")
         };
@@ -111,6 +111,7 @@ pub(super) async fn upgrade(shared: Arc<Shared>, request: Request<Body>) -> Resp
 struct Connection {
     shared: Arc<Shared>,
     headers: HeaderMap,
+    peer: Option<Arc<Peer>>,
     caller: Option<Caller>,
     initialised: bool,
     operations: SelectAll<BoxStream<'static, Told>>,
@@ -118,9 +119,9 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(shared: Arc<Shared>, headers: HeaderMap) -> Self {
+    fn new(shared: Arc<Shared>, headers: HeaderMap, peer: Option<Arc<Peer>>) -> Self {
         let (operations, active) = (SelectAll::new(), HashMap::new());
-        Self { shared, headers, caller: None, initialised: false, operations, active }
+        Self { shared, headers, peer, caller: None, initialised: false, operations, active }
     }
 
     async fn run(mut self, socket: &mut WebSocket) -> Closed {
@@ -188,7 +189,7 @@ impl Connection {
                     let value = value.as_str().and_then(|value| HeaderValue::from_str(value).ok());
                     headers.insert(AUTHORIZATION, value.ok_or(Closed(4400, "Invalid message: authorization"))?);
                 }
-                match super::caller(&self.shared, &headers).await {
+                match super::caller(&self.shared, self.peer.as_deref(), &headers).await {
                     Ok(caller) => self.caller = Some(caller),
                     Err(error) if error.code() == 401 || error.code() == 403 => return Err(Closed(4403, "Forbidden")),
                     Err(_) => return Err(Closed(1013, "who you are can't be told now")),

@@ -38,7 +38,7 @@ use tracing::debug;
 use super::lease::{Inside, Peer, Role, Term};
 use crate::auth::Caller;
 use crate::error::{Error, RETRY_AFTER as WAIT};
-use crate::kube_api::{self, Relay, Stay, Turn};
+use crate::relay::{self, Relay, Stay, Turn};
 use body::{Answer, Buffered};
 use wire::Wire;
 
@@ -348,7 +348,7 @@ struct Answering {
     writes: bool,
 }
 
-impl kube_api::Term for Answering {
+impl relay::Term for Answering {
     fn holds(&self) -> Result<(), Error> {
         if self.inside.term().holds() {
             Ok(())
