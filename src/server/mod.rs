@@ -223,13 +223,7 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     measured.send_replace(Some(Arc::new(metrics::all(&registry, &requests))));
 
     let (ending, end) = (CancellationToken::new(), CancellationToken::new());
-    let search = if config.search {
-        let (search, indexer) = Search::open(Arc::clone(registry.graph())).map_err(fatal)?;
-        tasks.spawn_with_reason("the search", async { indexer.run().await.to_string() });
-        Some(search)
-    } else {
-        None
-    };
+    let search = if config.search { Some(searched(&registry, &mut tasks)?) } else { None };
     let member = if let Some(replica) = replica {
         Some(replica.join(&registry, ending.clone(), end.clone(), &mut tasks)?)
     } else {
@@ -287,6 +281,13 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     info!(kube = %kube_at, http = %http_at, revision = %visible.revision(), took = ?ready.took, "ready");
     let Opened { storage, close, .. } = opened;
     Ok(Running { ready, storage, close, tasks, member, end, is_ready, ending, stop })
+}
+
+/// A search over what the registry has, which fills itself from now on.
+fn searched(registry: &Registry, tasks: &mut Critical) -> Result<Arc<Search>, ServerError> {
+    let (search, indexer) = Search::open(Arc::clone(registry.graph())).map_err(fatal)?;
+    tasks.spawn_with_reason("the search", async { format!("the search can't go on: {}", indexer.run().await) });
+    Ok(search)
 }
 
 impl Running {
