@@ -1,7 +1,5 @@
 //! What the search finds, as this door tells it.
 
-use std::time::Duration;
-
 use super::*;
 use crate::api::Kind;
 
@@ -148,8 +146,7 @@ async fn a_demanded_revision_is_waited_for_until_the_index_has_it() {
     let revision = door.revision();
     let headers = [("imagehub-min-revision", revision.as_str())];
     let mut asked = Box::pin(door.ask_now(FOUND, &headers));
-    let early = tokio::time::timeout(Duration::from_millis(50), &mut asked).await;
-    assert!(early.is_err(), "it waits");
+    assert!(futures::poll!(&mut asked).is_pending());
     // Lists need no text, and wait for nothing.
     let list = door.ask_now("{ repositories { totalCount } }", &headers).await;
     assert_eq!(list.data()["repositories"]["totalCount"], 4);
