@@ -11,7 +11,7 @@ use super::query::{
 use super::rows::{Numbered, Row, UNSET};
 use super::view::View;
 use super::words::{Likeness, Text};
-use super::{Published, Search, not_ready};
+use super::{Published, Search};
 use crate::api::{ImageType, SUPPORTED_KEYWORDS};
 use crate::error::Error;
 use crate::graph::{Record, Revision, Visible};
@@ -36,7 +36,7 @@ impl Search {
     pub fn find(&self, visible: &Visible, query: &Query) -> Result<Hits, Error> {
         let binding = query.check(visible.sight())?;
         let published = self.published.load_full();
-        let indexed = published.revision.ok_or_else(not_ready)?;
+        let indexed = published.indexed(visible)?;
         let view = View::new(&published.table, indexed, visible)?;
         let mut tally = Tally::new(&view, query);
         let mut forgiven = false;

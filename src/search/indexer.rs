@@ -39,8 +39,8 @@ pub struct Indexer {
     table: Table,
     /// Rows of repositories that are gone, the longest gone first.
     spare: VecDeque<u32>,
-    /// Up to where the events are followed; `None` until all objects were looked at.
-    reached: Option<Revision>,
+    /// Up to where the events are followed, and of which filling of the graph; `None` until all objects were looked at.
+    reached: Option<(u64, Revision)>,
 }
 
 impl Indexer {
@@ -81,7 +81,9 @@ impl Indexer {
     /// The index can't be written.
     pub fn catch_up(&mut self) -> Result<(), TantivyError> {
         let all = self.graph.visible(Sight::Everything);
-        match self.reached.and_then(|reached| touched(&all, reached, BATCH)) {
+        // What the graph read anew has no events since what was before.
+        let reached = self.reached.filter(|(generation, _)| *generation == all.generation());
+        match reached.and_then(|(_, reached)| touched(&all, reached, BATCH)) {
             Some(names) => {
                 for name in names {
                     self.index(&all, &name)?;
@@ -89,9 +91,11 @@ impl Indexer {
             }
             None => self.sweep(&all)?,
         }
-        self.reached = Some(all.revision());
+        let (generation, revision) = (all.generation(), all.revision());
+        self.reached = Some((generation, revision));
         let inverted = self.writer.publish()?;
-        self.search.publish(Published { revision: self.reached, table: self.table.clone(), inverted });
+        let table = self.table.clone();
+        self.search.publish(Published { revision: Some(revision), generation, table, inverted });
         Ok(())
     }
 

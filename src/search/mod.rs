@@ -29,7 +29,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::error::Error;
-use crate::graph::{Graph, Revision};
+use crate::graph::{Graph, Revision, Visible};
 use inverted::Inverted;
 use rows::Table;
 
@@ -64,6 +64,8 @@ impl fmt::Debug for Search {
 struct Published {
     /// `None` until all is there for the first time.
     revision: Option<Revision>,
+    /// The filling of the graph that it is of.
+    generation: u64,
     table: Table,
     inverted: Inverted,
 }
@@ -75,7 +77,7 @@ impl Search {
     /// The index can't be made: there is no memory or no thread for it.
     pub fn open(graph: Arc<Graph>) -> Result<(Arc<Self>, Indexer), SearchError> {
         let (writer, inverted) = inverted::create()?;
-        let published = Published { revision: None, table: Table::default(), inverted };
+        let published = Published { revision: None, generation: 0, table: Table::default(), inverted };
         let search = Arc::new(Self { published: ArcSwap::from_pointee(published), told: watch::Sender::new(None) });
         let indexer = Indexer::new(graph, Arc::clone(&search), writer);
         Ok((search, indexer))
@@ -117,6 +119,24 @@ impl Search {
         self.published.store(Arc::new(published));
         self.told.send_replace(revision);
     }
+}
+
+impl Published {
+    /// Up to which revision `visible` can be searched.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] while that is not known.
+    fn indexed(&self, visible: &Visible) -> Result<Revision, Error> {
+        match self.revision {
+            Some(revision) if self.generation == visible.generation() => Ok(revision),
+            Some(_) => Err(catching_up()),
+            None => Err(not_ready()),
+        }
+    }
+}
+
+fn catching_up() -> Error {
+    Error::Unavailable("the search is catching up; try again in a moment".to_owned())
 }
 
 fn not_ready() -> Error {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use super::Search;
 use super::find::{best, rank};
 use super::inverted::Scope;
 use super::query::{Order, Suggestion};
 use super::view::View;
 use super::words::Text;
-use super::{Search, not_ready};
 use crate::api::{FieldSelector, Kind, LabelSelector};
 use crate::error::Error;
 use crate::graph::{Query, Record, Visible};
@@ -26,7 +26,7 @@ impl Search {
     /// [`Error::Unavailable`] while the search is being filled or too far behind.
     pub fn suggest(&self, visible: &Visible, text: &Text, first: usize) -> Result<Vec<Suggestion>, Error> {
         let published = self.published.load_full();
-        let indexed = published.revision.ok_or_else(not_ready)?;
+        let indexed = published.indexed(visible)?;
         let view = View::new(&published.table, indexed, visible)?;
         let first = first.min(MAX_SUGGESTIONS);
         let mut found = Vec::new();

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::catching_up;
 use super::rows::{Row, Table, Values};
 use crate::api::Kind;
 use crate::error::Error;
@@ -60,10 +61,7 @@ impl<'a> View<'a> {
     pub(super) fn new(table: &'a Table, indexed: Revision, visible: &'a Visible) -> Result<Self, Error> {
         let now = visible.revision();
         let names = match indexed.cmp(&now) {
-            Ordering::Less => {
-                let behind = || Error::Unavailable("the search is catching up; try again in a moment".to_owned());
-                touched(visible, indexed, BEHIND).ok_or_else(behind)?
-            }
+            Ordering::Less => touched(visible, indexed, BEHIND).ok_or_else(catching_up)?,
             Ordering::Equal => BTreeSet::new(),
             Ordering::Greater => {
                 table.iter().filter(|(_, row)| row.changed > now).map(|(_, row)| Arc::clone(&row.name)).collect()

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::auth::Caller;
 use crate::graph::Visible;
-use crate::graphql::view::Clock;
+use crate::graphql::view::{Clock, Reads};
 
 /// What all answers take at most, in bytes.
 pub(super) const ANSWER_BYTES: u64 = 64 * 1024 * 1024;
@@ -25,6 +25,8 @@ pub(super) struct Key([u8; 32]);
 /// A whole answer without errors.
 #[derive(Debug)]
 pub(super) struct Answer {
+    /// The filling of the graph that the clocks are of.
+    generation: u64,
     clocks: Box<[Clock]>,
     /// Whether a text was searched for.
     pub(super) searched: bool,
@@ -70,10 +72,16 @@ impl Key {
 }
 
 impl Answer {
-    pub(super) fn new(clocks: Box<[Clock]>, searched: bool, body: Bytes) -> Self {
+    pub(super) fn new(reads: &Reads, visible: &Visible, body: Bytes) -> Self {
         let digest = Sha256::digest(&body);
         let etag = super::hex(&digest[..16]);
-        Self { clocks, searched, body, etag: format!("\"{etag}\"") }
+        Self {
+            generation: visible.generation(),
+            clocks: reads.clocks(visible),
+            searched: reads.searched().is_some(),
+            body,
+            etag: format!("\"{etag}\""),
+        }
     }
 }
 
@@ -85,7 +93,10 @@ impl Answers {
 
     /// The answer, if it is still right for what `visible` shows.
     pub(super) fn get(&self, key: &Key, visible: &Visible) -> Option<Arc<Answer>> {
-        self.0.get(key).filter(|answer| answer.clocks.iter().all(|clock| clock.stands(visible)))
+        let stands = |answer: &Arc<Answer>| {
+            answer.generation == visible.generation() && answer.clocks.iter().all(|clock| clock.stands(visible))
+        };
+        self.0.get(key).filter(stands)
     }
 
     pub(super) fn put(&self, key: Key, answer: &Arc<Answer>) {

@@ -104,13 +104,11 @@ pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked) -> Outcome {
     complete(&mut response.errors);
     if sort == OperationType::Query && response.errors.is_empty() {
         let (reads, visible) = (view.reads(), view.visible());
-        let searched = reads.searched();
-        let answer = Answer::new(reads.clocks(visible), searched.is_some(), respond::body(&response));
-        let answer = Arc::new(answer);
+        let answer = Arc::new(Answer::new(&reads, visible, respond::body(&response)));
         if !reads.is_provisional(visible) {
             shared.transport.answers.put(key, &answer);
         }
-        return Outcome::Kept { answer, revision, searched, signed_in };
+        return Outcome::Kept { answer, revision, searched: reads.searched(), signed_in };
     }
     let revision = if sort == OperationType::Mutation { shared.app.registry.graph().revision() } else { revision };
     Outcome::Done(Box::new(Done { response, revision, limited: answered.is_limited() }))

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::installed::{Installed, until};
+use super::installed::{Installed, Replica, until};
 use crate::harness::{Client, DEADLINE, image, object, path, revision};
 
 /// Writers at a time.
@@ -215,4 +215,30 @@ async fn an_active_replica_that_was_frozen_past_its_lease_answers_nothing_as_cur
     }
     let again = old.get(&path("organizations", "acme")).await.ok();
     assert_eq!(again["metadata"]["labels"]["while"], Value::from("frozen"), "{again:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mutation_that_comes_to_a_standby_is_in_what_every_replica_answers_next() {
+    let installed = Installed::start(2).await;
+    let kubectl = installed.cluster.kubectl();
+    kubectl.ok("-n kube-system create serviceaccount publisher").await;
+    let account = "--serviceaccount=kube-system:publisher";
+    kubectl.ok(format!("create clusterrolebinding publisher --clusterrole=cluster-admin {account}").as_str()).await;
+    let token = kubectl.ok("-n kube-system create token publisher").await;
+    let bearer = format!("Bearer {}", token.stdout.trim());
+    let door =
+        |replica: &Replica| Client::plain(&format!("127.0.0.1:{}", replica.http)).with_header("authorization", &bearer);
+    let standby = 1 - installed.active().await;
+    let query = r#"mutation { applyImages(images: [{ name: "acme/app:1" }]) {
+        revision results { outcome userErrors { message } } } }"#;
+    let written = door(&installed.replicas[standby]).post("/graphql", &json!({ "query": query })).await.ok();
+    let applied = &written["data"]["applyImages"];
+    assert_eq!(applied["results"][0]["outcome"], "CREATED", "{written:#}");
+    let revision = applied["revision"].as_str().expect("a revision");
+    for replica in &installed.replicas {
+        let query = json!({ "query": r#"{ image(name: "acme/app:1") { name } }"# });
+        let answer = door(replica).with_header("imagehub-min-revision", revision).post("/graphql", &query).await.ok();
+        assert_eq!(answer["data"]["image"]["name"], "acme/app:1", "{answer:#}");
+    }
+    installed.admin().get(&path("images", "acme.app.1")).await.ok();
 }
