@@ -3,7 +3,7 @@
 # cargo uses all cores by itself, and can't use make's job server through a shell: `make -j` must not matter.
 .NOTPARALLEL:
 unexport MAKEFLAGS
-.PHONY: help run check test bench bench-ci bench-ci-accept build openapi kubectl cluster clean
+.PHONY: help run check test bench bench-cluster bench-ci bench-ci-accept build openapi kubectl cluster clean
 .PHONY: install uninstall deploy undeploy docker-build kubefile
 
 # For a cluster: the image, and the kubectl that its kubeconfig is for.
@@ -26,6 +26,12 @@ test: ## everything that CI checks, with the time of each part
 
 bench: ## measure the release build beside what it is compared with; the table goes into docs/performance.md
 	cargo bench --locked --bench bench
+
+bench-cluster: ## measure the release build in a cluster beside a CRD; the table goes into docs/performance.md
+	cargo build --release --locked
+	assets=$$(tests/cluster/build) && KUBEBUILDER_ASSETS=$$assets KUBECTL=$$assets/kubectl \
+	  IMAGEHUB_PROGRAMS=$${CARGO_TARGET_DIR:-$(CURDIR)/target}/release \
+	  cargo test --locked --test it -- --ignored --nocapture cluster::performance
 
 bench-ci: ## count the instructions of the hot paths, and compare them with benches/instructions.json
 	@scripts/bench-ci

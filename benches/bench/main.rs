@@ -23,11 +23,11 @@ use measure::Plan;
 use process::{Cores, Server};
 use report::Report;
 use rows::reads::Both;
-use rows::{inside, search, start, writes};
+use rows::{import, inside, search, start, writes};
 
 /// What can be chosen, in the order in which it is measured.
-const ROWS: [&str; 10] =
-    ["cold", "seen", "fan-out", "search", "durable", "start", "packs", "lists", "watchers", "overwrites"];
+const ROWS: [&str; 11] =
+    ["cold", "seen", "fan-out", "search", "durable", "import", "start", "packs", "lists", "watchers", "overwrites"];
 
 fn main() {
     // cargo adds `--bench`.
@@ -95,6 +95,9 @@ impl Run<'_> {
         }
         if self.wants("durable") {
             writes::durable(plan, &self.root.join("durable"), report).await;
+        }
+        if self.wants("import") {
+            import::offline(plan, &self.root.join("import"), report);
         }
         if ["start", "packs", "lists", "watchers", "overwrites"].iter().any(|row| self.wants(row)) {
             Data::prepare(self.root, plan.images).await;

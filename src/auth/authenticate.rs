@@ -8,6 +8,7 @@ use http::header::AUTHORIZATION;
 use super::caller::{ANONYMOUS, UNAUTHENTICATED};
 use super::certificate::{Authorities, Found, Peer, Trust};
 use super::cluster::Cluster;
+use super::oidc::Oidc;
 use super::users::Tokens;
 use super::{Caller, users};
 use crate::clock::SharedClock;
@@ -20,7 +21,10 @@ const IMPERSONATED_GROUPS: usize = 64;
 
 /// Who may be who.
 #[derive(Debug, Clone)]
-pub struct Authenticator(Who);
+pub struct Authenticator {
+    who: Who,
+    oidc: Option<Arc<Oidc>>,
+}
 
 #[derive(Debug, Clone)]
 enum Who {
@@ -34,13 +38,21 @@ impl Authenticator {
     /// One that knows the local users' tokens, and believes the client certificates of `authorities`.
     #[must_use]
     pub fn local(tokens: Option<Arc<Tokens>>, authorities: Option<Authorities>, clock: SharedClock) -> Self {
-        Self(Who::Local { tokens, trust: Arc::new(Trust { clients: authorities, ..Trust::default() }), clock })
+        let trust = Arc::new(Trust { clients: authorities, ..Trust::default() });
+        Self { who: Who::Local { tokens, trust, clock }, oidc: None }
     }
 
     /// One that knows whom the cluster knows.
     #[must_use]
     pub fn cluster(cluster: Arc<Cluster>) -> Self {
-        Self(Who::Cluster(cluster))
+        Self { who: Who::Cluster(cluster), oidc: None }
+    }
+
+    /// The same, that knows the tokens of an OpenID Connect issuer, too.
+    #[must_use]
+    pub fn with_oidc(mut self, oidc: Option<Oidc>) -> Self {
+        self.oidc = oidc.map(Arc::new);
+        self
     }
 
     /// Who makes a request that came over a connection at whose beginning `peer` was shown.
@@ -52,8 +64,9 @@ impl Authenticator {
     pub async fn authenticate(&self, peer: Option<&Peer>, headers: &HeaderMap) -> Result<Caller, Error> {
         // What is no bearer token is as good as an empty one.
         let token = headers.contains_key(AUTHORIZATION).then(|| bearer(headers).unwrap_or_default());
-        let caller = match &self.0 {
-            Who::Local { tokens, trust, clock } => {
+        let caller = match (&self.who, self.issued(peer, token).await?) {
+            (_, Some(caller)) => caller,
+            (Who::Local { tokens, trust, clock }, None) => {
                 let named = |user: &str, groups: Vec<String>| Caller::authenticated(user, groups);
                 let found = peer.map(|peer| peer.judge(trust, clock.now(), named));
                 match (found, token) {
@@ -66,10 +79,10 @@ impl Authenticator {
                     (None, None) => Caller::anonymous(),
                 }
             }
-            Who::Cluster(cluster) => Box::pin(cluster.authenticate(peer, token, headers)).await?,
+            (Who::Cluster(cluster), None) => Box::pin(cluster.authenticate(peer, token, headers)).await?,
         };
         let Some(who) = impersonated(headers)? else { return Ok(caller) };
-        let as_other = match &self.0 {
+        let as_other = match &self.who {
             Who::Cluster(cluster) => Box::pin(cluster.impersonate(&caller, &who)).await?,
             Who::Local { .. } if !caller.is_administrator() => {
                 return Err(may_not_impersonate(&caller, "users", &who.user, ""));
@@ -80,12 +93,20 @@ impl Authenticator {
         Ok(as_other.ends_with(&caller))
     }
 
+    /// Whose token it is, where the issuer gave it out. A certificate comes before tokens.
+    async fn issued(&self, peer: Option<&Peer>, token: Option<&str>) -> Result<Option<Caller>, Error> {
+        match (&self.oidc, peer, token) {
+            (Some(oidc), None, Some(token)) => Box::pin(oidc.caller(token)).await,
+            _ => Ok(None),
+        }
+    }
+
     /// The caller with all that it may see.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the cluster can't be asked: less is never shown instead.
     pub async fn with_sight(&self, caller: Caller) -> Result<Caller, Error> {
-        match &self.0 {
+        match &self.who {
             Who::Local { .. } => Ok(caller),
             Who::Cluster(cluster) => Box::pin(cluster.with_sight(caller)).await,
         }
@@ -94,7 +115,7 @@ impl Authenticator {
     /// Ends what was begun with tokens that are taken back, for ever: requests look by themselves, open
     /// watches can't.
     pub async fn watch_tokens(&self) {
-        let Who::Local { tokens: Some(tokens), .. } = &self.0 else { return std::future::pending().await };
+        let Who::Local { tokens: Some(tokens), .. } = &self.who else { return std::future::pending().await };
         loop {
             tokio::time::sleep(users::LOOK_EVERY).await;
             tokens.refresh();

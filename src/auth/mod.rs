@@ -5,6 +5,7 @@ mod authorize;
 mod caller;
 mod certificate;
 mod cluster;
+mod oidc;
 mod rules;
 pub mod users;
 
@@ -16,4 +17,5 @@ pub use cluster::{
     ANSWERS_KEPT, CONFIG_MAP, CONFIG_MAP_NAMESPACE, Cluster, REMOTE_EXTRA, REMOTE_GROUP, REMOTE_UID, REMOTE_USER,
     REPLICA, VIEW_PRIVATE,
 };
+pub use oidc::{KeysError, Oidc, OidcConfig};
 pub use rules::{Attributes, OrganizationCreators, Verb, authorize};

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args as ClapArgs, ValueEnum};
 
-use crate::auth::{Namespaces, OrganizationCreators};
+use crate::auth::{Namespaces, OidcConfig, OrganizationCreators};
 use crate::datapack;
 use crate::graphql;
-use crate::server::{self, Access, Config, Files, Home, InCluster, Machine, Ready, log};
+use crate::server::{self, Config, Files, GatewayAccess, Home, InCluster, Keeps, Machine, Ready, log};
 
 /// The flags of `serve`.
 #[derive(Debug, ClapArgs)]
@@ -50,6 +50,9 @@ pub(super) struct Args {
         help_heading = "Listening"
     )]
     http_listen: SocketAddr,
+    /// Who knows the users and says what they may do; by default who has the data
+    #[arg(long, env = "IMAGEHUB_ACCESS", value_name = "WHOSE", help_heading = "Access")]
+    access: Option<Access>,
     /// Who may make an organization, and become its manager
     #[arg(
         long,
@@ -68,6 +71,48 @@ pub(super) struct Args {
     /// A JSON file with the only GraphQL documents that are taken: a list of them, or an object of them by any key
     #[arg(long, env = "IMAGEHUB_TRUSTED_DOCUMENTS", value_name = "FILE", help_heading = "Access")]
     trusted_documents: Option<PathBuf>,
+    /// The `OpenID` Connect issuer whose tokens are believed, too: the URL that is in them
+    #[arg(
+        long,
+        env = "IMAGEHUB_OIDC_ISSUER_URL",
+        value_name = "URL",
+        requires = "oidc_audience",
+        help_heading = "Access"
+    )]
+    oidc_issuer_url: Option<String>,
+    /// For whom its tokens must be meant
+    #[arg(
+        long,
+        env = "IMAGEHUB_OIDC_AUDIENCE",
+        value_name = "NAME",
+        requires = "oidc_issuer_url",
+        help_heading = "Access"
+    )]
+    oidc_audience: Option<String>,
+    /// The claim of its tokens that is the user's name
+    #[arg(
+        long,
+        env = "IMAGEHUB_OIDC_USERNAME_CLAIM",
+        value_name = "CLAIM",
+        default_value = "sub",
+        help_heading = "Access"
+    )]
+    oidc_username_claim: String,
+    /// The claim of its tokens that has the user's groups
+    #[arg(
+        long,
+        env = "IMAGEHUB_OIDC_GROUPS_CLAIM",
+        value_name = "CLAIM",
+        default_value = "groups",
+        help_heading = "Access"
+    )]
+    oidc_groups_claim: String,
+    /// What is put before the names of its users and groups
+    #[arg(long, env = "IMAGEHUB_OIDC_PREFIX", value_name = "TEXT", default_value = "oidc:", help_heading = "Access")]
+    oidc_prefix: String,
+    /// The CAs that the issuer's own certificate is checked with, PEM; by default those of the system
+    #[arg(long, env = "IMAGEHUB_OIDC_CA_FILE", value_name = "FILE", help_heading = "Access")]
+    oidc_ca_file: Option<PathBuf>,
     /// How a server that runs outside of its cluster reaches it; inside, by its ServiceAccount
     #[arg(long, env = "IMAGEHUB_KUBECONFIG", value_name = "FILE", help_heading = "Cluster")]
     kubeconfig: Option<PathBuf>,
@@ -151,6 +196,15 @@ enum StorageKind {
     Kubernetes,
 }
 
+/// The words for who knows the users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Access {
+    /// This machine: `imagehub user`, and the certificates in the data directory
+    Local,
+    /// The cluster: its users, its roles, and a certificate that its API server trusts
+    Cluster,
+}
+
 /// The words for who may make an organization.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Creators {
@@ -221,22 +275,18 @@ pub(super) fn run(args: Args) -> Result<(), String> {
     if let Some(file) = &args.config {
         tracing::info!(file = %file.display(), "settings are read from a file");
     }
-    let home = match args.storage {
-        StorageKind::Embedded => Home::Machine(Machine { data_dir: args.data_dir, demo: args.demo }),
-        StorageKind::Kubernetes if args.demo => {
-            return Err("--demo is for --storage embedded: in a cluster, apply examples/catalog.yaml".to_owned());
-        }
-        StorageKind::Kubernetes => Home::Cluster(InCluster {
-            kubeconfig: args.kubeconfig,
-            namespaces: Namespaces { own: args.namespace, users: args.user_namespace },
-            service: args.service,
-            advertise: args.advertise_address,
-            replica: args.replica_name,
-            mounted: args.tls_cert_file.zip(args.tls_private_key_file),
-        }),
-    };
+    let home = home(&args)?;
+    let oidc = args.oidc_issuer_url.zip(args.oidc_audience).map(|(issuer, audience)| OidcConfig {
+        issuer,
+        audience,
+        username_claim: args.oidc_username_claim,
+        groups_claim: args.oidc_groups_claim,
+        prefix: args.oidc_prefix,
+        ca_file: args.oidc_ca_file,
+    });
     let config = Config {
         home,
+        oidc,
         kube_listen: args.kube_listen,
         http_listen: args.http_listen,
         create_organizations: match args.create_organizations {
@@ -245,7 +295,7 @@ pub(super) fn run(args: Args) -> Result<(), String> {
         },
         pack_cache_bytes: args.pack_cache_bytes,
         search: args.search == OnOff::On,
-        gateway: Access {
+        gateway: GatewayAccess {
             anonymous: args.anonymous == Anonymous::Read,
             origins: origins(args.allow_origin)?,
             documents: trusted_documents(args.trusted_documents.as_ref())?,
@@ -257,6 +307,34 @@ pub(super) fn run(args: Args) -> Result<(), String> {
     // A blocking read that is still at it must not hold the process.
     runtime.shutdown_background();
     done.map_err(|error| error.to_string())
+}
+
+/// Where the server lives, as the flags say.
+fn home(args: &Args) -> Result<Home, String> {
+    let keeps = match (args.storage, args.access) {
+        (StorageKind::Embedded, None | Some(Access::Local)) => {
+            return Ok(Home::Machine(Machine { data_dir: args.data_dir.clone(), demo: args.demo }));
+        }
+        (StorageKind::Kubernetes, Some(Access::Local)) => {
+            return Err("--access local is for --storage embedded: in the cluster's storage are the cluster's users' \
+                        objects"
+                .to_owned());
+        }
+        (StorageKind::Embedded, Some(Access::Cluster)) => Keeps::Directory(args.data_dir.clone()),
+        (StorageKind::Kubernetes, _) => Keeps::Records,
+    };
+    if args.demo {
+        return Err("--demo is for one machine: in a cluster, apply examples/catalog.yaml".to_owned());
+    }
+    Ok(Home::Cluster(InCluster {
+        keeps,
+        kubeconfig: args.kubeconfig.clone(),
+        namespaces: Namespaces { own: args.namespace.clone(), users: args.user_namespace.clone() },
+        service: args.service.clone(),
+        advertise: args.advertise_address,
+        replica: args.replica_name.clone(),
+        mounted: args.tls_cert_file.clone().zip(args.tls_private_key_file.clone()),
+    }))
 }
 
 fn banner(ready: &Ready) -> String {

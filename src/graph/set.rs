@@ -46,12 +46,12 @@ impl<T: Keyed<Key = T> + Ord> Set<T> {
         }
     }
 
-    /// Adds `member`.
-    pub fn insert(&mut self, member: T) {
+    /// Adds `member`; false where it was one already.
+    pub fn insert(&mut self, member: T) -> bool {
         match self {
             Self::Empty => *self = Self::Small(Arc::from([member])),
             Self::Small(slice) => {
-                let Err(at) = slice.binary_search(&member) else { return };
+                let Err(at) = slice.binary_search(&member) else { return false };
                 let members = || slice[..at].iter().chain([&member]).chain(&slice[at..]).cloned();
                 *self = if slice.len() < SMALL {
                     Self::Small(members().collect())
@@ -59,8 +59,14 @@ impl<T: Keyed<Key = T> + Ord> Set<T> {
                     Self::Large(Arc::new(Chunks::of(members().collect())))
                 };
             }
-            Self::Large(tree) => Arc::make_mut(tree).insert(member),
+            Self::Large(tree) => {
+                let before = tree.len();
+                let tree = Arc::make_mut(tree);
+                tree.insert(member);
+                return tree.len() > before;
+            }
         }
+        true
     }
 
     /// Takes `member` out.

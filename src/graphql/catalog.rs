@@ -344,16 +344,16 @@ fn is_first(view: &View, record: &Arc<Record>) -> bool {
     let visible = view.visible();
     let first = match record.kind() {
         Kind::Image => record.image().and_then(|image| visible.image(image.name())),
-        _ => record.repository().and_then(|repository| visible.repository(repository.name)),
+        _ => record.repository().and_then(|repository| visible.repository(repository.name())),
     };
     first.is_some_and(|first| first.revision == record.revision)
 }
 
 /// Which of the filters that facets are of a repository does not pass; `None` where it does not pass another.
 fn fails(view: &View, filter: &RepositoryFilter, record: &Record, head: RepositoryHead<'_>) -> Option<u8> {
-    let latest = view.visible().tags(head.name).first();
+    let latest = view.visible().tags(head.name()).first();
     if filter.is_private.is_some_and(|private| private != head.private)
-        || filter.names.as_ref().is_some_and(|names| !names.iter().any(|name| *name.0 == *head.name))
+        || filter.names.as_ref().is_some_and(|names| !names.iter().any(|name| *name.0 == *head.name()))
         || filter.managed_by_me.is_some_and(|mine| {
             view.reads_kind(Kind::Organization);
             mine != view.is_manager(head.organization())
@@ -413,7 +413,7 @@ pub(super) fn repositories(view: &View, query: &RepositoryQuery) -> Vec<Placed<A
             OrderField::Updated => directed(updated_ms(view.visible(), &record)),
             OrderField::Downloads => directed(head.downloads),
         };
-        all.push(Placed { key: Key::Ranked(first, 0, head.name.into()), what: record });
+        all.push(Placed { key: Key::Ranked(first, 0, head.name().into()), what: record });
     }
     all
 }
@@ -436,7 +436,7 @@ pub(super) fn facet(view: &View, query: &RepositoryQuery, field: FacetField, fir
         if fails(view, &query.filter, &record, head).is_none_or(|failed| failed & !field.aside() != 0) {
             continue;
         }
-        let latest = view.visible().tags(head.name).first();
+        let latest = view.visible().tags(head.name()).first();
         let image = latest.and_then(|record| ImageView::of(record));
         match field {
             FacetField::Organization => count(Some(head.organization().to_owned())),

@@ -233,7 +233,7 @@ pub(super) struct Repository {
 
 impl Repository {
     pub(super) fn full_name(&self) -> &str {
-        self.record.repository().map_or("", |repository| repository.name)
+        self.record.repository().map_or("", |repository| repository.name())
     }
 
     fn latest(&self) -> Option<&Arc<Record>> {

@@ -166,12 +166,11 @@ impl<F: Fn(&View, &Record) -> bool> Followed<F> {
                     return Some(Err(revoked()));
                 }
                 // What has happened, then how far that is: the client goes on there at the server that comes after.
-                () = stop.cancelled() => match self.watch.next().now_or_never() {
-                    Some(items) => items?,
-                    None => {
-                        self.over = true;
-                        self.watch.end()?
-                    }
+                () = stop.cancelled() => if let Some(items) = self.watch.next().now_or_never() {
+                    items?
+                } else {
+                    self.over = true;
+                    self.watch.end()?
                 },
                 items = self.watch.next() => items?,
             };
@@ -225,7 +224,7 @@ impl<F: Fn(&View, &Record) -> bool> Followed<F> {
 fn id_of(record: &Record) -> String {
     match (record.image(), record.repository()) {
         (Some(image), _) => format!("Image:{}", image.name()),
-        (_, Some(repository)) => format!("Repository:{}", repository.name),
+        (_, Some(repository)) => format!("Repository:{}", repository.name()),
         _ => format!("{}:{}", record.kind(), record.name()),
     }
 }

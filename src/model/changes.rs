@@ -75,10 +75,17 @@ fn fields<'a>(record: Option<&'a Record>) -> [(&'static str, Option<String>); 11
             of(&|image| {
                 let mut text = String::new();
                 for one in image.actions() {
-                    let part = |value: Option<String>| value.unwrap_or_default();
-                    let (name, sort) = (part(one.name), part(one.action_type));
-                    let (template, command) = (part(one.template), part(one.command));
-                    let _ = writeln!(text, "{}: {name:?} {sort:?} {template:?} {command:?}", one.key);
+                    let _ = write!(text, "{}:", one.key);
+                    let parts = [
+                        ("name", one.name),
+                        ("type", one.action_type),
+                        ("template", one.template),
+                        ("command", one.command),
+                    ];
+                    for (part, value) in parts {
+                        let _ = value.map(|value| write!(text, " {part} {value:?}"));
+                    }
+                    text.push('\n');
                 }
                 (!text.is_empty()).then_some(text)
             }),

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use redb::backends::InMemoryBackend;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -30,9 +31,23 @@ pub(crate) struct Faulty {
     before: Mutex<HashMap<Key, BoxFuture<'static, ()>>>,
     /// Done once, right after a write of this key, before anybody hears of it.
     after: Mutex<HashMap<Key, BoxFuture<'static, ()>>>,
+    /// Whether another process writes to it, too.
+    shared: bool,
+    /// Whether the graph hears of nothing for now.
+    held: watch::Sender<bool>,
 }
 
 impl Faulty {
+    fn new(inner: Arc<Embedded>, shared: bool) -> Arc<Self> {
+        let (refused, before, after) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { inner, refused, before, after, shared, held: watch::Sender::new(false) })
+    }
+
+    /// Has the graph hear of no commit until the storage is asked for a record, or refuses a write.
+    pub(crate) fn hold(&self) {
+        self.held.send_replace(true);
+    }
+
     /// Has `doing` done right before the next write of `key`.
     pub(crate) fn before(&self, key: Key, doing: impl Future<Output = ()> + Send + 'static) {
         self.before.lock().insert(key, doing.boxed());
@@ -56,6 +71,9 @@ impl Storage for Faulty {
             }
             let after = self.after.lock().remove(&write.key);
             let done = self.inner.commit(write).await;
+            if done.is_err() {
+                self.held.send_replace(false);
+            }
             if let Some(after) = after {
                 after.await;
             }
@@ -65,6 +83,7 @@ impl Storage for Faulty {
     }
 
     fn get(&self, key: Key) -> BoxFuture<'_, Result<Option<Commit>, ReadError>> {
+        self.held.send_replace(false);
         self.inner.get(key)
     }
 
@@ -77,7 +96,20 @@ impl Storage for Faulty {
     }
 
     fn watch(&self, after: Revision) -> BoxStream<'static, Result<Vec<Commit>, ReadError>> {
-        self.inner.watch(after)
+        let held = self.held.subscribe();
+        let when_told = move |batch| {
+            let mut held = held.clone();
+            async move {
+                // The sender ends with the storage, and the test with it.
+                let _ = held.wait_for(|held| !held).await;
+                batch
+            }
+        };
+        self.inner.watch(after).then(when_told).boxed()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared
     }
 
     fn identity(&self) -> crate::storage::Identity {
@@ -150,9 +182,22 @@ impl Hub {
         Self::start(storage, clock, Window::default()).await
     }
 
+    /// Two processes over one storage.
+    pub(crate) async fn pair() -> (Self, Self) {
+        let clock = ManualClock::at(Timestamp::from_second(1_700_000_000).unwrap());
+        let storage = Embedded::open_with_backend(InMemoryBackend::new(), Options::default(), clock.clone()).unwrap();
+        let open = async || {
+            let shared = Faulty::new(Arc::clone(&storage), true);
+            Self::over(shared, clock.clone(), Window::default()).await
+        };
+        (open().await, open().await)
+    }
+
     async fn start(inner: Arc<Embedded>, clock: Arc<ManualClock>, window: Window) -> Self {
-        let storage =
-            Arc::new(Faulty { inner, refused: Mutex::default(), before: Mutex::default(), after: Mutex::default() });
+        Self::over(Faulty::new(inner, false), clock, window).await
+    }
+
+    async fn over(storage: Arc<Faulty>, clock: Arc<ManualClock>, window: Window) -> Self {
         let (graph, writer) = Graph::open(storage.clone(), window).await.unwrap();
         let writer = tokio::spawn(writer.run());
         let registry = Registry::new(storage.clone(), graph, Arc::new(Packs::default()), clock.clone());

@@ -106,7 +106,7 @@ impl Indexer {
         let query = Query { kind: Kind::Repository, after: None, at: all.revision(), labels: &labels, fields: &fields };
         for record in all.list(query) {
             if let Some(repository) = record.repository() {
-                self.index(all, repository.name)?;
+                self.index(all, repository.name())?;
             }
         }
         let gone = |row: &Row| row.there && all.repository(&row.name).is_none();

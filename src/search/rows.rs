@@ -48,10 +48,10 @@ impl Row {
     /// What `visible` shows of a repository.
     pub(super) fn of(visible: &Visible, record: &Record, values: &mut Arc<Values>) -> Option<Self> {
         let repository = record.repository()?;
-        let latest = visible.tags(repository.name).first();
+        let latest = visible.tags(repository.name()).first();
         let architecture = latest.and_then(|image| architecture(image));
         Some(Self {
-            begins: beginning(repository.name),
+            begins: beginning(repository.name()),
             downloads: repository.downloads,
             updated_ms: updated_ms(visible, record),
             changed: visible.revision(),
@@ -62,7 +62,7 @@ impl Row {
             image_type: latest.and_then(|image| image_type(image)),
             private: repository.private,
             there: true,
-            name: repository.name.into(),
+            name: repository.name().into(),
         })
     }
 }
@@ -110,7 +110,7 @@ pub fn architecture(image: &Record) -> Option<String> {
 #[must_use]
 pub fn updated_ms(visible: &Visible, repository: &Record) -> i64 {
     let made = repository.created().parse().map_or(0, Timestamp::as_millisecond);
-    let name = repository.repository().map_or("", |head| head.name);
+    let name = repository.repository().map_or("", |head| head.name());
     visible.tags(name).iter().map(|image| image.at_ms).fold(made, i64::max)
 }
 

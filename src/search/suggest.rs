@@ -46,7 +46,7 @@ impl Search {
             found.clear();
         }
         let node = |record: &Arc<Record>| {
-            let repository = record.repository().map(|r| Arc::from(r.name));
+            let repository = record.repository().map(|r| Arc::from(r.name()));
             let text = repository.or_else(|| record.organization().map(|o| Arc::clone(&o.name)))?;
             Some(Suggestion { text, node: Arc::clone(record) })
         };

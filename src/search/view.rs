@@ -26,7 +26,7 @@ pub(super) fn touched(visible: &Visible, reached: Revision, limit: usize) -> Opt
         for event in &events {
             for record in event.old.iter().chain(event.new_record()) {
                 let name = record.image().map(|image| image.repository());
-                let name = name.or(record.repository().map(|repository| repository.name));
+                let name = name.or(record.repository().map(|repository| repository.name()));
                 if let Some(name) = name.filter(|name| !names.contains(*name)) {
                     names.insert(Arc::from(name));
                 }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+
 use super::critical::Critical;
 use super::{Opened, ServerError, fatal, pki, rotation};
 use crate::auth::users::Tokens;
@@ -37,9 +39,7 @@ impl Machine {
         clock: &SharedClock,
         tasks: &mut Critical,
     ) -> Result<Opened, ServerError> {
-        let (dir, for_storage) = (self.data_dir.clone(), Arc::clone(clock));
-        let opening = tokio::task::spawn_blocking(move || Embedded::open(&dir, Options::default(), for_storage));
-        let storage = opening.await.map_err(fatal)?.map_err(fatal)?;
+        let (storage, close) = open_storage(&self.data_dir, clock).await?;
         // The lock on the data is ours: now its other files may be touched.
         let pki = pki::prepare(&self.data_dir, kube, clock.now()).map_err(fatal)?;
         let certificates = rotation::Certificates::new(&pki).map_err(fatal)?;
@@ -55,17 +55,7 @@ impl Machine {
             let authenticator = authenticator.clone();
             async move { authenticator.watch_tokens().await }
         });
-        let closing = Arc::clone(&storage);
-        Ok(Opened {
-            storage,
-            certificates,
-            authenticator,
-            authorizer: Authorizer::Rules,
-            close: Box::pin(async move {
-                // Its panics are caught inside.
-                let _ = tokio::task::spawn_blocking(move || closing.close()).await;
-            }),
-        })
+        Ok(Opened { storage, certificates, authenticator, authorizer: Authorizer::Rules, close })
     }
 
     /// Says where the server is, for scripts (it may have been given port 0) and for people.
@@ -74,6 +64,22 @@ impl Machine {
         let data_dir = std::path::absolute(&self.data_dir).map_err(fatal)?;
         Ok(Files { kubeconfig: data_dir.join("kubeconfig"), data_dir })
     }
+}
+
+/// Opens the data in `dir`, and says what closes it in order.
+pub(super) async fn open_storage(
+    dir: &Path,
+    clock: &SharedClock,
+) -> Result<(Arc<Embedded>, BoxFuture<'static, ()>), ServerError> {
+    let (dir, clock) = (dir.to_owned(), Arc::clone(clock));
+    let opening = tokio::task::spawn_blocking(move || Embedded::open(&dir, Options::default(), clock));
+    let storage = opening.await.map_err(fatal)?.map_err(fatal)?;
+    let closing = Arc::clone(&storage);
+    let close = Box::pin(async move {
+        // Its panics are caught inside.
+        let _ = tokio::task::spawn_blocking(move || closing.close()).await;
+    });
+    Ok((storage, close))
 }
 
 /// For scripts: where a server that was given port 0 listens, and which process it is.

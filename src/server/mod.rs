@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::Kind;
-use crate::auth::{Authenticator, Authorizer, Caller, OrganizationCreators};
+use crate::auth::{Authenticator, Authorizer, Caller, Oidc, OidcConfig, OrganizationCreators};
 use crate::clock::{SharedClock, SystemClock};
 use crate::controller;
 use crate::datapack::Packs;
@@ -42,8 +42,8 @@ use crate::storage::Storage;
 use critical::Critical;
 
 pub use bare::serve_bare;
-pub use cluster::InCluster;
 use cluster::Member;
+pub use cluster::{InCluster, Keeps};
 pub use machine::{Files, Machine};
 pub use pki::{PkiError, reachable, token_kubeconfig};
 
@@ -66,6 +66,8 @@ pub struct Config {
     pub kube_listen: SocketAddr,
     /// Where the gateway listens, without.
     pub http_listen: SocketAddr,
+    /// An issuer whose tokens are believed, too.
+    pub oidc: Option<OidcConfig>,
     /// Who may make an organization.
     pub create_organizations: OrganizationCreators,
     /// What the cache of packs holds at most, in bytes.
@@ -73,12 +75,12 @@ pub struct Config {
     /// Whether repositories are found by text.
     pub search: bool,
     /// Who may use the gateway.
-    pub gateway: Access,
+    pub gateway: GatewayAccess,
 }
 
 /// Who may use the gateway, and how.
 #[derive(Debug, Clone)]
-pub struct Access {
+pub struct GatewayAccess {
     /// Whether those who have not signed in read what is public.
     pub anonymous: bool,
     /// The pages of other sites that may ask.
@@ -190,6 +192,7 @@ struct Running {
 async fn start(config: &Config) -> Result<Running, ServerError> {
     let started = Instant::now();
     let clock: SharedClock = Arc::new(SystemClock);
+    let oidc = config.oidc.clone().map(|oidc| Oidc::new(oidc, Arc::clone(&clock))).transpose().map_err(fatal)?;
     let http = listen::bind(config.http_listen, "--http-listen").await.map_err(fatal)?;
     let kube = listen::bind(config.kube_listen, "--kube-listen").await.map_err(fatal)?;
     let (http_at, kube_at) = (http.local_addr().map_err(fatal)?, kube.local_addr().map_err(fatal)?);
@@ -225,15 +228,16 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     let (ending, end) = (CancellationToken::new(), CancellationToken::new());
     let search = if config.search { Some(searched(&registry, &mut tasks)?) } else { None };
     let member = if let Some(replica) = replica {
-        Some(replica.join(&registry, ending.clone(), end.clone(), &mut tasks)?)
+        replica.join(&registry, ending.clone(), end.clone(), &mut tasks)?
     } else {
         tasks.spawn("the controllers", controller::run(Arc::clone(&registry)));
         None
     };
+    let authenticator = opened.authenticator.with_oidc(oidc);
     let relay = member.as_ref().map(|member| Arc::clone(&member.relay));
     let graphql = graphql::router(graphql::App {
         registry: Arc::clone(&registry),
-        authenticator: opened.authenticator.clone(),
+        authenticator: authenticator.clone(),
         authorizer: opened.authorizer.clone(),
         search,
         anonymous: config.gateway.anonymous,
@@ -246,7 +250,7 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     opened_doors.send_replace(Some(graphql.clone()));
     let app = kube_api::App {
         registry: Arc::clone(&registry),
-        authenticator: opened.authenticator,
+        authenticator,
         authorizer: opened.authorizer,
         relay,
         ready: ready_seen,
@@ -258,9 +262,9 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     let router = layers::around(router, "kube", requests);
     let tls = rotation::tls(opened.certificates);
     tasks.spawn("the Kubernetes door", listen::Door { listener: kube, tls: Some(tls), router }.serve(stop.clone()));
-    if let Home::Machine(Machine { demo: true, .. }) = &config.home {
+    if let Home::Machine(Machine { demo: true, data_dir }) = &config.home {
         let admin = Caller::authenticated("admin", [crate::auth::MASTERS.to_owned()]);
-        let loaded = demo::load(&registry, &admin).await;
+        let loaded = demo::load(&registry, &admin, &data_dir.join(demo::MARKER)).await;
         let loaded = loaded.map_err(|error| fatal(format_args!("the sample catalogue can't be loaded: {error}")))?;
         info!(objects = loaded, "sample catalogue");
     }

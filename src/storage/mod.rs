@@ -72,7 +72,8 @@ pub struct Write {
 pub struct Commit {
     /// Its revision.
     pub revision: Revision,
-    /// The store's time of it, milliseconds since 1970, never lower than that of an earlier commit.
+    /// The store's time of it, milliseconds since 1970, never lower than that of an earlier commit in the same state
+    /// or watch. The answer to a write that was made while the store was away may say an earlier one.
     pub at_ms: i64,
     /// What was written.
     pub key: Key,

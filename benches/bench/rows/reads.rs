@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -242,6 +242,33 @@ impl Both<'_> {
             let against = format!("the same on {}", self.plan.small);
             report.ratio(what, &against, pairs.ratio(), Target::AtMost(1.2), &note);
         }
+        self.watch_starts(small, report).await;
+    }
+
+    /// Watches that are begun and given up.
+    async fn watch_starts(&self, small: &Server, report: &mut Report) {
+        let pairs = in_turns(self.plan.pairs, async |side| {
+            let server = if side == Side::A { self.server } else { small };
+            let client = Client::new(server);
+            let list = client.json(&Ask::get(format!("{GROUP}/images?limit=1"))).await;
+            let version = list["metadata"]["resourceVersion"].as_str().expect("a version").to_owned();
+            let ask = Ask::get(format!("{GROUP}/images?watch=true&resourceVersion={version}&timeoutSeconds=60"));
+            let mut sender = client.h2().await;
+            let (before, until) = (server.seconds(), Instant::now() + self.plan.slice);
+            let mut count = 0_u32;
+            while Instant::now() < until {
+                sender.ready().await.expect("the connection is there");
+                let response = sender.send_request(request(&ask)).await.expect("a watch begins");
+                assert_eq!(response.status(), 200);
+                count += 1;
+            }
+            (server.seconds() - before) / f64::from(count)
+        })
+        .await;
+        let (large, little) = pairs.means();
+        let note = format!("{:.0} µs, {:.0} µs", large * 1e6, little * 1e6);
+        let against = format!("the same on {}", self.plan.small);
+        report.ratio("a watch begun and ended", &against, pairs.ratio(), Target::AtMost(1.2), &note);
     }
 }
 

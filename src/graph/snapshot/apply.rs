@@ -37,7 +37,9 @@ impl Snapshot {
         table.ordered.insert(Arc::clone(&version));
         if let Some(new) = &new {
             for (label, value) in new.labels() {
-                table.index_label(label, value, name);
+                if old.as_ref().is_none_or(|old| old.label(label) != Some(value)) {
+                    table.index_label(label, value, name);
+                }
             }
         }
         self.index_dependents(key, old.as_deref(), new.as_deref());

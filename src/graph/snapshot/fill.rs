@@ -134,6 +134,7 @@ impl Table {
             by_name: Names::of(records.to_vec()),
             ordered: Chunks::of(records.to_vec()),
             live: records.len(),
+            again: imbl::HashMap::default(),
             labels: values.into_iter().map(|(label, values)| (label, Names::of(values))).collect(),
         }
     }

@@ -171,7 +171,7 @@ impl Snapshot {
             let table = &mut self.tables[event.key.kind as usize];
             let newest = table.by_name.get(&event.key.name).cloned();
             if let Some(old) = &event.old {
-                table.unindex_labels(old, event.new_record(), &event.key.name, event.revision);
+                table.unindex_labels(old, event.new_record(), &event.key.name);
             }
             if newest.is_some_and(|v| v.revision == event.revision && v.present().is_none()) {
                 table.by_name.remove(&event.key.name);

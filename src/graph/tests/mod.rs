@@ -2,6 +2,10 @@
 
 mod model;
 
+use std::collections::BTreeSet;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 
 use super::*;
@@ -413,6 +417,49 @@ fn a_graph_that_is_filled_at_once_knows_owners_and_labels_as_one_that_saw_the_co
     };
     assert_eq!(known(&feed), known(&filled));
     assert_eq!(known(&filled).0.map(|keys| keys.len()), [200, 67, 67, 66, 0]);
+}
+
+/// What has, or had within the window, the label `l` with `value`, as the index tells.
+fn labelled(feed: &Feed, value: &str) -> Vec<String> {
+    let snapshot = feed.graph.current.load();
+    let names = snapshot.labelled(Kind::Image, "l", value);
+    names.map(|names| names.iter().map(ToString::to_string).collect()).unwrap_or_default()
+}
+
+#[test]
+fn the_index_of_labels_has_what_the_window_has_and_no_more() {
+    let mut random = SmallRng::seed_from_u64(7);
+    // Commits come once a second.
+    let mut feed = Feed::new(Window { age: Duration::from_secs(20), bytes: usize::MAX });
+    let mut versions: Vec<(u64, String, Option<u8>)> = Vec::new();
+    for _ in 0..3000 {
+        let name = format!("i{}", random.random_range(0..3));
+        let label = random.random_range(0..4_u8);
+        let there = versions.iter().rev().find(|(_, n, _)| *n == name).is_some_and(|(.., label)| label.is_some());
+        let (revision, label) = if label == 3 && there {
+            (feed.delete(Kind::Image, &name), None)
+        } else {
+            let mut metadata = metadata(&name, &name);
+            metadata["labels"] = json!({ "l": label.to_string() });
+            let spec = json!({ "name": format!("o/r:{name}") });
+            (feed.put(Kind::Image, metadata, spec), Some(label))
+        };
+        versions.push((revision.0, name, label));
+        let floor = feed.see(Sight::Everything).floor().0;
+        for value in 0..4 {
+            let mut wanted = BTreeSet::new();
+            for (at, (_, name, label)) in versions.iter().enumerate() {
+                let next = versions[at + 1..].iter().find(|(_, n, _)| n == name);
+                if *label == Some(value) && next.is_none_or(|(revision, ..)| *revision > floor) {
+                    wanted.insert(name.clone());
+                }
+            }
+            assert_eq!(labelled(&feed, &value.to_string()), Vec::from_iter(wanted), "l={value} at {revision}");
+        }
+        // Only the last versions can matter.
+        let kept = versions.len().saturating_sub(60);
+        versions.drain(..kept);
+    }
 }
 
 #[test]

@@ -85,9 +85,9 @@ async fn get_reads_and_never_writes() {
 #[tokio::test]
 async fn a_document_that_was_sent_once_is_known_by_its_hash() {
     let door = Door::open().await;
-    let hash = "8b1b9d4f19d2ba8d3b4fb1ae0c0bfbd5cbd2d3a7ae4dc0ed8e6ad8e0cd3f0e0a";
+    let nobodys = "8b1b9d4f19d2ba8d3b4fb1ae0c0bfbd5cbd2d3a7ae4dc0ed8e6ad8e0cd3f0e0a";
     let by = |hash: &str| json!({ "extensions": { "persistedQuery": { "version": 1, "sha256Hash": hash } } });
-    let unknown = door.ask_for("application/json", &by(hash)).await;
+    let unknown = door.ask_for("application/json", &by(nobodys)).await;
     assert_eq!(unknown.error(), ("PERSISTED_QUERY_NOT_FOUND".to_owned(), "PersistedQueryNotFound".to_owned()));
     assert_eq!(unknown.status, 200);
     let query = "{ keywords }";

@@ -5,6 +5,7 @@ mod create;
 mod delete;
 mod list;
 mod owners;
+mod shared;
 mod sight;
 mod update;
 mod watch;

@@ -82,7 +82,7 @@ fn all() -> Query {
 }
 
 fn names(hits: &Hits) -> Vec<String> {
-    hits.hits.iter().map(|hit| hit.repository.repository().unwrap().name.to_string()).collect()
+    hits.hits.iter().map(|hit| hit.repository.repository().unwrap().name().to_owned()).collect()
 }
 
 fn shown(facets: &[Facet]) -> Vec<(Option<&str>, usize)> {

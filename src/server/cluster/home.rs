@@ -1,10 +1,12 @@
-//! A server in a cluster: its data is there, the cluster knows its users, and of several replicas one is active.
+//! A server in a cluster, which knows its users. Where its data is there, too, one of several replicas is active; one
+//! with its data in a directory is alone.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustls::pki_types::ServerName;
 use tokio::sync::watch;
@@ -22,18 +24,29 @@ use crate::graph::Record;
 use crate::registry::Registry;
 use crate::relay::Relay;
 use crate::server::critical::Critical;
-use crate::server::{Opened, ServerError, fatal};
+use crate::server::{Opened, ServerError, fatal, machine};
 use crate::storage::kubernetes::Kubernetes;
-use crate::storage::{Revision, Storage as _};
+use crate::storage::{Revision, Storage};
 
 /// The Lease that says which replica is active.
 pub const LEASE: &str = "imagehub";
 /// How long a connection to the host cluster may take to be made.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 
+/// Where a server in a cluster keeps its data.
+#[derive(Debug, Clone)]
+pub enum Keeps {
+    /// In the cluster's own storage, as Records.
+    Records,
+    /// In this directory, a volume of its own: it is the only replica.
+    Directory(PathBuf),
+}
+
 /// What a server in a cluster is told.
 #[derive(Debug, Clone)]
 pub struct InCluster {
+    /// Where its data is.
+    pub keeps: Keeps,
     /// How the cluster is reached from outside of it; `None` inside, where the ServiceAccount says it.
     pub kubeconfig: Option<PathBuf>,
     /// The namespaces that matter.
@@ -52,6 +65,11 @@ pub struct InCluster {
 pub(in crate::server) struct Replica {
     client: kube::Client,
     namespaces: Namespaces,
+    /// What it takes part with; `None`: there is no other.
+    election: Option<Election>,
+}
+
+struct Election {
     storage: Arc<Kubernetes>,
     credentials: Credentials,
     identity: Identity,
@@ -81,7 +99,7 @@ impl InCluster {
             async move { cluster.keep_current().await }
         });
         let address = self.advertise.unwrap_or(kube);
-        if address.ip().is_unspecified() {
+        if address.ip().is_unspecified() && matches!(self.keeps, Keeps::Records) {
             warn!(%address, "other replicas can't reach this one there: set --advertise-address to the Pod's address");
         }
         let certificates = ReplicaCertificates::open(client.clone(), self.settings(address), Arc::clone(clock)).await;
@@ -91,29 +109,39 @@ impl InCluster {
             let (certificates, cluster) = (Arc::clone(&certificates), Arc::clone(&cluster));
             async move { certificates.keep_fresh(|authorities| cluster.trust_replicas(authorities)).await }
         });
-        let check = Arc::new(|key: &crate::storage::Key, value: &bytes::Bytes| {
-            Record::decode(key.clone(), Revision::default(), value).map(|_| ()).map_err(|error| error.to_string())
-        });
-        let storage = Kubernetes::open(client.clone(), check, Arc::clone(clock)).await.map_err(fatal)?;
-        let closing = Arc::clone(&storage);
+        let (storage, close, election) = match &self.keeps {
+            Keeps::Directory(dir) => {
+                let (storage, close) = machine::open_storage(dir, clock).await?;
+                (storage as Arc<dyn Storage>, close, None)
+            }
+            Keeps::Records => {
+                let check = Arc::new(|key: &crate::storage::Key, value: &bytes::Bytes| {
+                    let record = Record::decode(key.clone(), Revision::default(), value);
+                    record.map(|_| ()).map_err(|error| error.to_string())
+                });
+                let storage = Kubernetes::open(client.clone(), check, Arc::clone(clock)).await.map_err(fatal)?;
+                let closing = Arc::clone(&storage);
+                let close: BoxFuture<'static, ()> = Box::pin(async move { closing.close().await });
+                let election = Election {
+                    storage: Arc::clone(&storage),
+                    credentials: Credentials {
+                        tls: certificates.forwarding(),
+                        server_name: ServerName::try_from(REPLICA).map_err(fatal)?,
+                    },
+                    identity: Identity { name: self.replica_name(), address: address.to_string() },
+                    clock: Arc::clone(clock),
+                };
+                (storage as Arc<dyn Storage>, close, Some(election))
+            }
+        };
         let opened = Opened {
-            storage: Arc::clone(&storage) as _,
+            storage,
             certificates: certificates.serving(),
             authenticator: Authenticator::cluster(Arc::clone(&cluster)),
             authorizer: Authorizer::Cluster(cluster),
-            close: Box::pin(async move { closing.close().await }),
+            close,
         };
-        let replica = Replica {
-            client,
-            namespaces: self.namespaces.clone(),
-            storage,
-            credentials: Credentials {
-                tls: certificates.forwarding(),
-                server_name: ServerName::try_from(REPLICA).map_err(fatal)?,
-            },
-            identity: Identity { name: self.replica_name(), address: address.to_string() },
-            clock: Arc::clone(clock),
-        };
+        let replica = Replica { client, namespaces: self.namespaces.clone(), election };
         Ok((opened, replica))
     }
 
@@ -154,15 +182,21 @@ impl InCluster {
 }
 
 impl Replica {
-    /// Takes part in the election, and does what is the active replica's to do while this one is it.
+    /// Takes part in the election, and does what is the active replica's to do while this one is it: always, where
+    /// there is no other.
     pub(in crate::server) fn join(
         self,
         registry: &Arc<Registry>,
         stop: CancellationToken,
         end: CancellationToken,
         tasks: &mut Critical,
-    ) -> Result<Member, ServerError> {
-        let Self { client, namespaces, storage, credentials, identity, clock } = self;
+    ) -> Result<Option<Member>, ServerError> {
+        let Self { client, namespaces, election } = self;
+        let Some(Election { storage, credentials, identity, clock }) = election else {
+            tasks.spawn("the controllers", controller::run(Arc::clone(registry)));
+            tasks.spawn("the roles of organizations", roles::run(client, Arc::clone(registry), namespaces));
+            return Ok(None);
+        };
         let release = CancellationToken::new();
         let (name, own) = (identity.name.clone(), namespaces.own.clone());
         let (elector, roles) = Elector::new(client.clone(), &own, LEASE, identity, clock);
@@ -190,7 +224,7 @@ impl Replica {
                 while_active(roles, || roles::run(client.clone(), Arc::clone(&registry), namespaces.clone())).await;
             }
         });
-        Ok(Member { relay: Arc::new(relay), release })
+        Ok(Some(Member { relay: Arc::new(relay), release }))
     }
 }
 

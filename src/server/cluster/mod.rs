@@ -10,5 +10,5 @@ mod in_cluster;
 pub mod lease;
 pub mod roles;
 
-pub use home::InCluster;
 pub(super) use home::Member;
+pub use home::{InCluster, Keeps};

@@ -144,7 +144,7 @@ impl Committer {
         let mut written = ByKey::<Option<u64>>::default();
         for Pending { write, reply } in pending {
             let id = self.shared.ids.of(write.key.kind, &write.key.name);
-            let current = written.get(&id).copied().unwrap_or_else(|| published.keys.get(&id).copied());
+            let current = written.get(&id).copied().unwrap_or_else(|| published.keys.get(id));
             let holds = match write.expect {
                 // There is nothing to delete where nothing is.
                 Expect::Absent => current.is_none() && write.value.is_some(),

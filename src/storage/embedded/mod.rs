@@ -17,6 +17,7 @@ mod copy;
 mod disk;
 mod error;
 mod history;
+mod keys;
 mod open;
 mod overlay;
 mod published;

@@ -204,7 +204,7 @@ fn scan(db: &Database, options: &Options, now_ms: i64) -> Result<Loaded, MetaErr
         last = seen.at;
         rows += 1;
         let before = if seen.tombstone {
-            published.keys.remove(&seen.id)
+            published.keys.remove(seen.id)
         } else {
             published.keys.insert(seen.id, seen.at.revision)
         };

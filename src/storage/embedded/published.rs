@@ -5,6 +5,7 @@ use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
+use super::keys::Keys;
 use super::tables::Point;
 use crate::api::Kind;
 use crate::storage::{Commit, Revision};
@@ -16,11 +17,18 @@ pub const TAIL_BYTES: usize = 16 << 20;
 /// Commits that a watch is given at a time.
 pub const WATCH_BATCH: usize = 256;
 
-/// A key, as 128 bits of two keyed hashes. The map holds no names: a million keys take 24 bytes each
-/// beside the hash table's slack. Two names would have to agree in 128 bits under secrets chosen when
+/// A key, as 128 bits of two keyed hashes. No names are held: a million keys take little more than 24 bytes each. Two
+/// names would have to agree in 128 bits under secrets chosen when
 /// the process started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct KeyId([u64; 2]);
+
+impl KeyId {
+    /// Its first `count` bits, as a number.
+    pub(super) fn leading_bits(self, count: u32) -> usize {
+        usize::try_from(self.0[0] >> (u64::BITS - count)).expect("few bits are asked for")
+    }
+}
 
 impl Hash for KeyId {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -77,7 +85,7 @@ pub(super) enum Next {
 #[derive(Debug, Default)]
 pub(super) struct Published {
     /// Each present key's last commit.
-    pub keys: ByKey<u64>,
+    pub keys: Keys,
     pub highest: Point,
     pub floor: u64,
     /// The newest commits, without a gap, up to `highest`.
@@ -93,7 +101,7 @@ impl Published {
             if commit.value.is_some() {
                 self.keys.insert(id, commit.revision.0);
             } else {
-                self.keys.remove(&id);
+                self.keys.remove(id);
             }
             self.highest = Point { revision: commit.revision.0, at_ms: commit.at_ms };
             self.tail_bytes += bytes_of(&commit);

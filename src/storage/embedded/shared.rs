@@ -106,7 +106,7 @@ impl Shared {
             self.check_running()?;
             let revision = {
                 let published = self.published.read();
-                let Some(revision) = published.keys.get(&id).copied() else { return Ok(None) };
+                let Some(revision) = published.keys.get(id) else { return Ok(None) };
                 if let Some(commit) = published.recent(revision) {
                     return Ok(Some(commit.clone()));
                 }
@@ -145,7 +145,7 @@ impl Shared {
                 let revision = revision.value();
                 let row = row::decode(revision, bytes.value()).map_err(ReadError::Damaged)?;
                 let id = self.ids.of(row.kind, row.name);
-                let newest = self.published.read().keys.get(&id).copied();
+                let newest = self.published.read().keys.get(id);
                 let counts = match newest {
                     Some(newest) if newest <= floor.revision => newest == revision,
                     _ => seen.insert(id) && row.value.is_some(),

@@ -15,8 +15,8 @@ pub(super) const CRD_PATH: &str = "/apis/apiextensions.k8s.io/v1/customresourced
 
 /// The definition of the kind Record, as it is installed.
 ///
-/// It has no status and no defaults, so that the host writes nothing into a Record that we didn't. The schema refuses
-/// most of what a hand could break; the rest is kept apart when it is read.
+/// It has no defaults, so that the host writes nothing into a Record that we didn't. The schema refuses most of what a
+/// hand could break; the rest is kept apart when it is read, and the [condition](super::condition) says so.
 #[must_use]
 pub fn definition() -> Value {
     let text = |description: &str| json!({ "type": "string", "description": description });
@@ -39,6 +39,26 @@ pub fn definition() -> Value {
             },
         },
     });
+    let status = json!({
+        "type": "object",
+        "description": "Only of a Record that imagehub could not read.",
+        "properties": { "conditions": {
+            "type": "array",
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+            "items": {
+                "type": "object",
+                "required": ["type", "status"],
+                "properties": {
+                    "type": text("Readable."),
+                    "status": text("False: the Record was damaged, and what was in it is not served. True: no more."),
+                    "reason": text("Damaged or Repaired."),
+                    "message": text("What is wrong with it."),
+                    "lastTransitionTime": { "type": "string", "format": "date-time", "description": "Since when." },
+                },
+            },
+        } },
+    });
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -55,11 +75,16 @@ pub fn definition() -> Value {
                     "type": "object",
                     "description": "What imagehub keeps: one object of its catalogue. Don't change it by hand.",
                     "required": ["spec"],
-                    "properties": { "spec": spec },
+                    "properties": { "spec": spec, "status": status },
                 } },
+                "subresources": { "status": {} },
                 "additionalPrinterColumns": [
                     { "name": "Kind", "type": "string", "jsonPath": ".spec.kind" },
                     { "name": "Object", "type": "string", "jsonPath": ".spec.name" },
+                    {
+                        "name": "Readable", "type": "string",
+                        "jsonPath": format!(".status.conditions[?(@.type==\"{}\")].status", super::condition::READABLE),
+                    },
                     { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
                 ],
             }],

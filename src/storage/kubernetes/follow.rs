@@ -165,6 +165,9 @@ async fn list(shared: &Shared) -> Result<Filled, Failure> {
         }
         for item in page.items {
             let content = item.content(&shared.check);
+            if let Some(why) = item.told() {
+                filled.told.insert(item.metadata.name.clone(), why);
+            }
             filled.add(item.metadata, content);
         }
         token = page.metadata.token;
@@ -283,8 +286,10 @@ fn apply(shared: &Shared, buffer: &mut BytesMut) -> Result<(), End> {
             }
         };
         let item: Item<'_> = serde_json::from_str(object).map_err(|error| broken(error.to_string()))?;
-        let content = item.content(&shared.check);
-        shared.published.write().apply(change, item.metadata, content).map_err(broken)?;
+        let (content, told) = (item.content(&shared.check), item.told());
+        let mut published = shared.published.write();
+        published.note(&item.metadata.name, told);
+        published.apply(change, item.metadata, content).map_err(broken)?;
     }
     Ok(())
 }

@@ -90,7 +90,7 @@ impl Failure {
     }
 
     /// Whether it says that there is no object of this name, and not that there is no such kind.
-    fn is_absence_of(&self, name: &str) -> bool {
+    pub(super) fn is_absence_of(&self, name: &str) -> bool {
         matches!(self, Self::Answer { code: 404, status: Status { details: Some(details), .. }, .. } if details.name == name)
     }
 
@@ -149,11 +149,12 @@ async fn read(answer: Response<Body>) -> Result<Bytes, Failure> {
 
 impl Host {
     async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Response<Body>, Failure> {
+        let form = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::ACCEPT, "application/json")
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, form)
             .body(Body::from(body))
             .map_err(|error| Failure::NotSent(error.to_string()))?;
         self.0.send(request).await.map_err(|error| not_answered(&error))
@@ -182,6 +183,12 @@ impl Host {
     /// Replaces the Record `name`, at the version that `body` says.
     pub(super) async fn replace(&self, name: &str, body: Vec<u8>) -> Result<Bytes, Failure> {
         self.ask(REQUEST_TIME, Method::PUT, &format!("{PATH}/{name}?fieldManager={MANAGER}"), body).await
+    }
+
+    /// Merges `patch` into the status of the Record `name`.
+    pub(super) async fn patch_status(&self, name: &str, patch: Vec<u8>) -> Result<Bytes, Failure> {
+        let path = format!("{PATH}/{name}/status?fieldManager={MANAGER}");
+        self.ask(REQUEST_TIME, Method::PATCH, &path, patch).await
     }
 
     /// Deletes the Record `name` if it is at `at` and, where that is known, has the uid.

@@ -10,6 +10,7 @@
 //! There is no history: a start reads the present, and when the host no longer has what came after a point, watches
 //! end with [`ReadError::Compacted`] and [`state`](Storage::state) gives the newest.
 
+pub mod condition;
 pub mod crd;
 mod follow;
 mod host;
@@ -132,6 +133,7 @@ impl Kubernetes {
                 ended = task => if let Err(error) = ended {
                     following.end(&format!("the task that follows the host cluster ended: {error}"), true);
                 },
+                () = condition::tell(&following) => {}
                 _ = following.ended() => stop.abort(),
             }
         });

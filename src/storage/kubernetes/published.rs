@@ -42,6 +42,8 @@ pub(super) struct Filled {
     pub commits: Vec<Commit>,
     known: HashMap<String, Known>,
     pub damaged: HashMap<String, String>,
+    /// See [`Published::told`].
+    pub told: HashMap<String, String>,
     /// The nonces: name, revision, time.
     pub nonces: Vec<(String, Revision, i64)>,
     at_ms: i64,
@@ -120,6 +122,8 @@ pub(super) struct Published {
     pub at_ms: i64,
     /// Records that can't be read: the name, and why.
     pub damaged: HashMap<String, String>,
+    /// Records whose condition says that they can't be: the name, and why.
+    pub told: HashMap<String, String>,
     known: HashMap<String, Known>,
     tail: VecDeque<Entry>,
     tail_bytes: usize,
@@ -139,10 +143,19 @@ impl Published {
             highest: filled.revision,
             at_ms: self.at_ms.max(filled.at_ms),
             damaged: filled.damaged,
+            told: filled.told,
             known: filled.known,
             tail: VecDeque::new(),
             tail_bytes: 0,
         };
+    }
+
+    /// Notes what the condition of the Record `name` says is wrong with it.
+    pub(super) fn note(&mut self, name: &str, told: Option<String>) {
+        match told {
+            Some(why) => drop(self.told.insert(name.to_owned(), why)),
+            None => drop(self.told.remove(name)),
+        }
     }
 
     /// Applies one event of the host's watch. One that was applied before is passed over.
@@ -157,6 +170,7 @@ impl Published {
         if change == Change::Deleted {
             self.known.remove(&name);
             self.damaged.remove(&name);
+            self.told.remove(&name);
             if let Some((key, previous)) = previous {
                 // What is deleted carries no time of its own.
                 let commit = Commit { revision, at_ms: self.at_ms, key, value: None };
@@ -176,11 +190,13 @@ impl Published {
             }
             Content::Nonce { at, .. } => self.at_ms = self.at_ms.max(at),
             Content::Damaged(why) => {
-                error!(
-                    record = name,
-                    "a Record was damaged by another hand: what it was is served on until the next start; repair or \
-                     delete it: {why}"
-                );
+                if self.damaged.get(&name) != Some(&why) {
+                    error!(
+                        record = name,
+                        "a Record was damaged by another hand: what it was is served on until the next start; repair \
+                         or delete it: {why}"
+                    );
+                }
                 let known = Known { uid: metadata.uid, served: previous };
                 self.known.insert(name.clone(), known);
                 self.damaged.insert(name, why);

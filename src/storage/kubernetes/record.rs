@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::condition;
 use super::crd::{GROUP, VERSION};
 use crate::api::Kind;
 use crate::storage::{Key, Revision};
@@ -132,6 +133,8 @@ pub(super) struct Item<'a> {
     pub metadata: Metadata,
     #[serde(borrow)]
     spec: Option<&'a RawValue>,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -183,6 +186,11 @@ impl Item<'_> {
     /// What is in it. Whatever it is, the rest of the store is read on.
     pub(super) fn content(&self, check: &Check) -> Content {
         self.read(check).unwrap_or_else(Content::Damaged)
+    }
+
+    /// What it is told to be damaged by, if it is.
+    pub(super) fn told(&self) -> Option<String> {
+        condition::told(self.status?.get())
     }
 
     fn read(&self, check: &Check) -> Result<Content, String> {

@@ -58,6 +58,12 @@ async fn a_record_that_a_hand_breaks_is_kept_apart_and_the_rest_is_served() {
     eventually("both are noticed", || storage.damaged_records() == 2).await;
     let names: Vec<_> = storage.damaged(10).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["images.o.a.1", "images.o.c.1"]);
+    for (name, why) in [("images.o.a.1", "does not begin with"), ("images.o.c.1", "images.o.d.1")] {
+        kubectl.ok(["wait", "--for=condition=Readable=false", &format!("record/{name}"), "--timeout=30s"]).await;
+        let record = kubectl.json(["get", "record", name, "-o", "json"]).await;
+        let message = record["status"]["conditions"][0]["message"].as_str().unwrap_or_default();
+        assert!(message.contains(why), "{message}");
+    }
 
     // The rest goes on, and what was is served as it was.
     let b2 = storage.commit(write("o.b.1", Expect::At(b.revision), Some(&image("o.b.1")))).await.unwrap();
@@ -84,6 +90,12 @@ async fn a_record_that_a_hand_breaks_is_kept_apart_and_the_rest_is_served() {
     let state = second.state().await.unwrap();
     assert_eq!(state.commits, [b2]);
     second.close().await;
+
+    // Repaired by hand it is whole again.
+    let repaired = json!({ "spec": { "value": String::from_utf8(image("o.a.1")).unwrap() } }).to_string();
+    kubectl.ok(["patch", "record", "images.o.a.1", "--type=merge", "-p", &*repaired]).await;
+    kubectl.ok("wait --for=condition=Readable record/images.o.a.1 --timeout=30s").await;
+    eventually("one is left", || storage.damaged_records() == 1).await;
 
     // Deleted by hand it is gone for everybody, and can be made again.
     kubectl.ok("delete record images.o.a.1 images.o.c.1").await;

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::part::Part;
 use super::rig::{Cluster, Options, free_ports};
-use crate::harness::{Client, within};
+use crate::harness::{Client, path_from, within};
 
 /// The namespace of `deploy/base`.
 pub const NAMESPACE: &str = "imagehub-system";
@@ -123,11 +123,26 @@ impl Installed {
         Self::run(cluster, replicas).await
     }
 
+    /// A cluster with one replica that keeps its data in a directory, as `deploy/overlays/single` has it.
+    pub async fn single() -> Self {
+        let cluster = Cluster::start(Options::default()).await;
+        let kubectl = cluster.kubectl();
+        kubectl.ok(["apply", "--server-side", "-f", &deploy("base/namespace.yaml").display().to_string()]).await;
+        let overlay = deploy("overlays/single").display().to_string();
+        kubectl.ok(["apply", "--server-side", "--dry-run=server", "-k", &overlay]).await;
+        kubectl.ok(["apply", "--server-side", "-k", &overlay]).await;
+        Self::run_with(cluster, 1, &["--storage=embedded", "--access=cluster", "--data-dir=data"]).await
+    }
+
     /// Starts replicas in a cluster in which `deploy/` is applied, and waits until they are reached.
     pub async fn run(cluster: Cluster, replicas: usize) -> Self {
+        Self::run_with(cluster, replicas, &["--storage=kubernetes"]).await
+    }
+
+    async fn run_with(cluster: Cluster, replicas: usize, keeps: &[&str]) -> Self {
         let dirs = tempfile::tempdir().expect("a temporary directory");
         let kubeconfig = service_account_kubeconfig(&cluster, dirs.path()).await;
-        let replicas: Vec<_> = (0..replicas).map(|number| replica(dirs.path(), &kubeconfig, number)).collect();
+        let replicas: Vec<_> = (0..replicas).map(|number| replica(dirs.path(), &kubeconfig, number, keeps)).collect();
         for replica in &replicas {
             replica.part.start();
         }
@@ -255,20 +270,21 @@ async fn service_account_kubeconfig(cluster: &Cluster, dir: &Path) -> PathBuf {
     path
 }
 
-fn replica(dirs: &Path, kubeconfig: &Path, number: usize) -> Replica {
+fn replica(dirs: &Path, kubeconfig: &Path, number: usize, keeps: &[&str]) -> Replica {
     let dir = dirs.join(format!("replica-{number}"));
     std::fs::create_dir_all(&dir).expect("the replica's folder can be made");
     let [kube, http] = free_ports();
     let arguments = [
-        "serve".to_owned(),
-        "--storage=kubernetes".to_owned(),
         format!("--kubeconfig={}", kubeconfig.display()),
         format!("--kube-listen=127.0.0.1:{kube}"),
         format!("--http-listen=127.0.0.1:{http}"),
         format!("--replica-name=imagehub-{number}"),
     ];
-    let programs = Path::new(env!("CARGO_BIN_EXE_imagehub")).parent().expect("the program is in a folder");
-    Replica { part: Part::new("imagehub", programs, &dir, arguments.into()), kube, http }
+    let arguments = ["serve"].iter().chain(keeps).map(|word| (*word).to_owned()).chain(arguments).collect();
+    let programs = path_from("IMAGEHUB_PROGRAMS");
+    let tested = || Path::new(env!("CARGO_BIN_EXE_imagehub")).parent().expect("the program is in a folder").to_owned();
+    let programs = programs.unwrap_or_else(tested);
+    Replica { part: Part::new("imagehub", &programs, &dir, arguments), kube, http }
 }
 
 /// A kubeconfig whose files are in it.

@@ -102,6 +102,14 @@ impl Part {
         }
     }
 
+    /// The memory that it has, in bytes.
+    pub fn resident(&self) -> u64 {
+        let pid = self.child.lock().as_ref().map(Child::id).expect("it is running");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()).unwrap_or_default() << 10
+    }
+
     /// The end of its log.
     pub fn log(&self) -> String {
         let log = std::fs::read(self.log_path()).unwrap_or_default();
