@@ -107,7 +107,7 @@ async fn the_clients_of_graphql_ws_and_graphql_sse_follow_and_go_on() {
     let address = server.http_address();
     let (http, ws) = (format!("http://{address}/graphql"), format!("ws://{address}/graphql"));
     let printed = scripts.run(&["clients.mjs", &http, &ws, &token]).await;
-    assert_eq!(printed, "codes\nws\nsse\n");
+    assert_eq!(printed, "ws\nsse\ncodes\n");
 }
 
 #[tokio::test]
