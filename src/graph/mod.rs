@@ -5,6 +5,7 @@
 mod cached;
 mod changes;
 mod chunks;
+mod decoders;
 mod event;
 mod filling;
 mod names;
@@ -30,6 +31,7 @@ pub use crate::storage::{Key, Revision};
 
 pub use cached::Cached;
 pub use changes::Changes;
+use decoders::Decoders;
 pub use event::{ENCODINGS, Event};
 use filling::Filling;
 pub use record::{
@@ -91,6 +93,8 @@ pub struct Writer {
     window: Window,
     storage: Arc<dyn Storage>,
     commits: BoxStream<'static, Result<Vec<Commit>, ReadError>>,
+    /// Who makes the records; nobody else does where there were few at the start.
+    decoders: Option<Decoders>,
 }
 
 impl Graph {
@@ -101,7 +105,7 @@ impl Graph {
     /// The storage or a record in it can't be read.
     pub async fn open(storage: Arc<dyn Storage>, window: Window) -> Result<(Arc<Self>, Writer), GraphError> {
         let target = storage.current().await?;
-        let snapshot = filled(&*storage).await?;
+        let (snapshot, decoders) = filled(&*storage).await?;
         let revision = snapshot.revision;
         let graph = Arc::new(Self {
             published: watch::Sender::new(revision),
@@ -111,7 +115,7 @@ impl Graph {
             current: ArcSwap::from_pointee(snapshot),
         });
         let commits = storage.watch(revision);
-        let mut writer = Writer { graph: Arc::clone(&graph), window, storage, commits };
+        let mut writer = Writer { graph: Arc::clone(&graph), window, storage, commits, decoders };
         while graph.revision() < target {
             writer.step().await?;
         }
@@ -186,7 +190,8 @@ impl Writer {
     /// Reads everything anew: the storage no longer has what came after the last commit, or that was undone. Nothing is
     /// known of what happened in between, so all watches end, and older versions are gone.
     async fn begin_anew(&mut self) -> Result<(), GraphError> {
-        let mut snapshot = filled(&*self.storage).await?;
+        let (mut snapshot, decoders) = filled(&*self.storage).await?;
+        self.decoders = decoders;
         let before = self.graph.current.load_full();
         snapshot.generation = before.generation + 1;
         snapshot.at_ms = snapshot.at_ms.max(before.at_ms);
@@ -211,10 +216,11 @@ impl Writer {
         let mut changed = [None; Kind::ALL.len()];
         let keys: Vec<_> = commits.iter().map(|commit| (commit.key.clone(), commit.revision)).collect();
         let sight = snapshot.sight_log.newest();
-        for commit in commits {
-            let stored = commit.value.as_deref();
-            let record =
-                stored.map(|stored| Record::decode(commit.key.clone(), commit.revision, stored)).transpose()?;
+        let records = match &mut self.decoders {
+            Some(decoders) => decoders.decode(&commits).await?,
+            None => commits.iter().map(decoders::decode).collect::<Result<_, _>>()?,
+        };
+        for (commit, record) in commits.into_iter().zip(records) {
             changed[commit.key.kind as usize] = Some(commit.revision);
             snapshot.apply(&commit.key, commit.revision, commit.at_ms, record);
         }
@@ -250,8 +256,8 @@ impl Writer {
     }
 }
 
-/// A snapshot of all that `storage` has.
-async fn filled(storage: &dyn Storage) -> Result<Snapshot, GraphError> {
+/// A snapshot of all that `storage` has, and who has made the records in it.
+async fn filled(storage: &dyn Storage) -> Result<(Snapshot, Option<Decoders>), GraphError> {
     let mut filling = Filling::default();
     let mut parts = storage.state_in_parts();
     while let Some(part) = parts.next().await {

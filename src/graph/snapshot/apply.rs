@@ -23,7 +23,6 @@ impl Snapshot {
             version.key.name = Arc::clone(&newest.key.name);
         }
         self.intern(&mut version);
-        version.at_ms = at_ms;
         version.older = Older::new(newest);
         let version = Arc::new(version);
         let new = version.present().cloned();

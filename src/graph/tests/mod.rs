@@ -66,7 +66,7 @@ impl Feed {
         });
         let (sender, receiver) = futures::channel::mpsc::unbounded();
         let storage = Arc::new(Still(State { revision: Revision(0), commits: Vec::new() }));
-        let writer = Writer { graph: Arc::clone(&graph), window, storage, commits: receiver.boxed() };
+        let writer = Writer { graph: Arc::clone(&graph), window, storage, commits: receiver.boxed(), decoders: None };
         Self { graph, writer, sender, revision: 0, at_ms: 0 }
     }
 
@@ -112,7 +112,7 @@ impl Feed {
     }
 }
 
-fn stored(kind: Kind, metadata: Value, spec: Value) -> (Key, bytes::Bytes) {
+pub(super) fn stored(kind: Kind, metadata: Value, spec: Value) -> (Key, bytes::Bytes) {
     let spec = Spec::from_value(kind, spec).unwrap();
     let object = Object { metadata: serde_json::from_value(metadata).unwrap(), spec };
     let key = Key::new(kind, object.metadata.name.clone().unwrap());
