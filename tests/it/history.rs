@@ -1,9 +1,9 @@
 //! What holds of every history, whatever is asked in which order, and wherever the server is killed:
 //! runs under load, recorded by [`load`] and judged by [`checker`].
 
-mod checker;
-mod load;
-mod model;
+pub mod checker;
+pub mod load;
+pub mod model;
 
 use std::time::Duration;
 

@@ -9,6 +9,7 @@ use moka::sync::Cache;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
+use crate::api::name::hex;
 use crate::auth::Caller;
 use crate::graph::Visible;
 use crate::graphql::view::{Clock, Reads};
@@ -74,7 +75,7 @@ impl Key {
 impl Answer {
     pub(super) fn new(reads: &Reads, visible: &Visible, body: Bytes) -> Self {
         let digest = Sha256::digest(&body);
-        let etag = super::hex(&digest[..16]);
+        let etag = hex(&digest[..16]);
         Self {
             generation: visible.generation(),
             clocks: reads.clocks(visible),

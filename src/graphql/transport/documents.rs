@@ -9,6 +9,7 @@ use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
 use super::params::Params;
+use crate::api::name::hex;
 use crate::graphql::error::server_error;
 use crate::model::ErrorCode;
 
@@ -47,7 +48,7 @@ impl TrustedDocuments {
 }
 
 fn hash(document: &str) -> String {
-    super::hex(&Sha256::digest(document))
+    hex(&Sha256::digest(document))
 }
 
 /// The documents that are known by their hash.

@@ -297,12 +297,3 @@ async fn reach(shared: &Shared, headers: &HeaderMap) -> Result<Option<Revision>,
     shared.app.registry.wait_for(revision).await?;
     Ok(Some(revision))
 }
-
-/// Bytes in hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
-}

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::condition;
 use super::crd::{GROUP, VERSION};
 use crate::api::Kind;
+use crate::api::name::hex;
 use crate::storage::{Key, Revision};
 
 /// The longest name that the host gives an object.
@@ -31,13 +32,7 @@ pub(super) fn name_of(key: &Key) -> String {
     if plain.len() <= LONGEST_NAME && is_subdomain(&key.name) {
         return plain;
     }
-    let mut name = format!("{plural}-h.");
-    for byte in Sha256::digest(key.name.as_bytes()) {
-        use std::fmt::Write as _;
-        // Writing to a String does not fail.
-        let _ = write!(name, "{byte:02x}");
-    }
-    name
+    format!("{plural}-h.{}", hex(&Sha256::digest(key.name.as_bytes())))
 }
 
 /// Whether it is a name that the host takes: labels of `[a-z0-9-]` with dots between them.

@@ -4,13 +4,15 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::installed::{Installed, NAMESPACE, until};
+use super::rig::Options;
 use crate::harness::{API, image, object, path};
 use crate::kubectl::SCRIPTS;
 
 /// The four kinds, dependents first.
 const ALL_KINDS: &str = "images,repositories,organizations,datapacks";
 
-async fn clear(installed: &Installed) {
+/// Deletes all that is in the catalogue.
+pub async fn clear(installed: &Installed) {
     let kubectl = installed.cluster.kubectl();
     kubectl.ok(["delete", ALL_KINDS, "--all", "--timeout=30s"]).await;
     until("an empty catalogue", async || kubectl.ok(["get", ALL_KINDS, "-o", "name"]).await.stdout.is_empty()).await;
@@ -157,23 +159,66 @@ async fn nobody_speaks_for_others_without_the_front_proxys_certificate() {
     assert_eq!(ask(None, &impersonated).await.status, 403, "never ignored");
 }
 
+/// What belongs to an organization goes with it, in whichever way, or stays without it.
+async fn cascades(installed: &Installed) {
+    let kubectl = installed.cluster.kubectl();
+    for cascade in ["background", "foreground"] {
+        kubectl.ok_with("apply -f -", &image("acme/tool:v1", json!({})).to_string()).await;
+        kubectl.ok(["delete", "organization", "acme", &format!("--cascade={cascade}"), "--timeout=30s"]).await;
+        let left = async || kubectl.ok(["get", ALL_KINDS, "-o", "name"]).await.stdout;
+        if cascade == "foreground" {
+            // kubectl has waited for the owner's end, and its dependents go before it.
+            assert_eq!(left().await, "", "something is left when its owner is gone");
+        }
+        until(&format!("nothing is left ({cascade})"), async || left().await.is_empty()).await;
+    }
+    kubectl.ok_with("apply -f -", &image("acme/tool:v1", json!({})).to_string()).await;
+    let uid = async |kind: &str, name: &str| {
+        let object = installed.admin().get(&path(kind, name)).await.ok();
+        (object["metadata"]["uid"].clone(), object["metadata"]["ownerReferences"].clone())
+    };
+    let (organization, repository) = (uid("organizations", "acme").await, uid("repositories", "acme.tool").await);
+    let image_before = uid("images", "acme.tool.v1").await;
+    kubectl.ok("delete organization acme --cascade=orphan --timeout=30s").await;
+    let left = uid("repositories", "acme.tool").await;
+    assert_eq!(left.0, repository.0, "the repository is the one that it was");
+    let owners = left.1.as_array().cloned().unwrap_or_default();
+    assert!(owners.iter().all(|owner| owner["uid"] != organization.0), "it has its old owner: {owners:?}");
+    assert_eq!(uid("images", "acme.tool.v1").await, image_before, "what the repository owns stays as it is");
+    kubectl.ok("delete repository acme.tool --cascade=background").await;
+    kubectl.ok("wait --for=delete image/acme.tool.v1 --timeout=30s").await;
+    clear(installed).await;
+}
+
 #[tokio::test]
 async fn the_garbage_collector_and_the_namespace_controller_find_their_way() {
     let installed = Installed::start(1).await;
+    cascades(&installed).await;
     let kubectl = installed.cluster.kubectl();
-    for (cascade, left) in [("background", 0), ("foreground", 0), ("orphan", 1)] {
-        kubectl.ok_with("apply -f -", &image("acme/tool:v1", json!({})).to_string()).await;
-        kubectl.ok(["delete", "organization", "acme", &format!("--cascade={cascade}"), "--timeout=30s"]).await;
-        until(&format!("what {cascade} leaves"), async || {
-            let rest = kubectl.ok("get repositories -o name").await;
-            rest.lines().len() == left
-        })
-        .await;
-        clear(&installed).await;
-    }
     kubectl.ok("create namespace passing").await;
     kubectl.ok("delete namespace passing --timeout=30s").await;
     // The server's own namespace and its rights are untouched by all that.
     kubectl.ok(["-n", NAMESPACE, "get", "serviceaccount", "imagehub"]).await;
     assert!(installed.admin().get(&format!("{API}/images")).await.status == 200);
+}
+
+/// As where `--use-service-account-credentials` is not set: then the controllers' rights are given to one user.
+#[tokio::test]
+async fn the_garbage_collector_finds_its_way_also_as_the_user_of_the_controller_manager() {
+    let options = Options { service_account_credentials: false, ..Options::default() };
+    let installed = Installed::start_in(options, 1).await;
+    let kubectl = installed.cluster.kubectl();
+    for role in [
+        "generic-garbage-collector",
+        "namespace-controller",
+        "service-account-controller",
+        "clusterrole-aggregation-controller",
+    ] {
+        let role = format!("--clusterrole=system:controller:{role}");
+        let name = role.replace([':', '='], "-").trim_start_matches('-').to_owned();
+        kubectl.ok(["create", "clusterrolebinding", &name, &role, "--user=system:kube-controller-manager"]).await;
+    }
+    cascades(&installed).await;
+    kubectl.ok("create namespace passing").await;
+    kubectl.ok("delete namespace passing --timeout=30s").await;
 }

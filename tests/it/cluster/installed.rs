@@ -1,6 +1,7 @@
 //! imagehub in the cluster, as `deploy/` installs it: replicas under the shipped rights, with their ServiceAccount's
 //! token, behind a stand-in for the Service, which there is no kube-proxy for.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,14 @@ use tokio::task::JoinHandle;
 
 use super::part::Part;
 use super::rig::{Cluster, Options, free_ports};
-use crate::harness::{Client, path_from, within};
+use crate::harness::{Client, Kubectl, path_from, within};
 
 /// The namespace of `deploy/base`.
 pub const NAMESPACE: &str = "imagehub-system";
 /// The APIService.
-const API_SERVICE: &str = "/apis/apiregistration.k8s.io/v1/apiservices/v1.imagehub.sealos.io";
+pub const API_SERVICE: &str = "/apis/apiregistration.k8s.io/v1/apiservices/v1.imagehub.sealos.io";
+/// The namespace of the users' service accounts.
+const USERS: &str = "user-system";
 /// How often the stand-in asks who is ready, and a test whether something has come to be.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -55,10 +58,34 @@ async fn is_ready(http: u16) -> bool {
     asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status == 200))
 }
 
-/// A stand-in for the Service: passes connections on to replicas that are ready, in turn, as endpoints are.
+/// A stand-in for the Service: passes connections on to replicas that are ready, in turn, as endpoints are. One that
+/// can't be connected to is passed over.
 struct Endpoints {
     port: u16,
+    passing: Passing,
     tasks: Vec<JoinHandle<()>>,
+}
+
+/// How many connections lead to which replica.
+type Passing = Arc<Mutex<HashMap<u16, usize>>>;
+
+/// One of them.
+struct Passed {
+    all: Passing,
+    to: u16,
+}
+
+impl Passed {
+    fn count(all: &Passing, to: u16) -> Self {
+        *all.lock().entry(to).or_default() += 1;
+        Self { all: Arc::clone(all), to }
+    }
+}
+
+impl Drop for Passed {
+    fn drop(&mut self) {
+        *self.all.lock().entry(self.to).or_insert(1) -= 1;
+    }
 }
 
 impl Endpoints {
@@ -80,23 +107,34 @@ impl Endpoints {
                 tokio::time::sleep(POLL).await;
             }
         });
+        let passing = Passing::default();
+        let counted = Arc::clone(&passing);
         let accepting = tokio::spawn(async move {
             let mut turn = 0_usize;
-            while let Ok((mut client, _)) = listener.accept().await {
+            while let Ok((client, _)) = listener.accept().await {
+                let mut targets = ready.lock().clone();
                 turn += 1;
-                let target = {
-                    let ready = ready.lock();
-                    ready.get(turn % ready.len().max(1)).copied()
-                };
-                tokio::spawn(async move {
-                    let Some(target) = target else { return };
-                    let Ok(mut server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
-                    // How it ends is for the two ends to see.
-                    let _ = copy_bidirectional(&mut client, &mut server).await;
-                });
+                let first = turn % targets.len().max(1);
+                targets.rotate_left(first);
+                tokio::spawn(pass(client, targets, Arc::clone(&counted)));
             }
         });
-        Self { port, tasks: vec![looking, accepting] }
+        Self { port, passing, tasks: vec![looking, accepting] }
+    }
+}
+
+/// Connects a client with the first of `targets` that takes it.
+async fn pass(client: TcpStream, targets: Vec<u16>, passing: Passing) {
+    for target in targets {
+        // The connections end before they are no longer counted: what is declared last is dropped first.
+        let _counted = Passed::count(&passing, target);
+        let Ok(mut server) = TcpStream::connect(("127.0.0.1", target)).await else { continue };
+        let mut client = client;
+        // What comes in pieces goes on at once, as through kube-proxy.
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        // How it ends is for the two ends to see.
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+        return;
     }
 }
 
@@ -110,7 +148,7 @@ impl Drop for Endpoints {
 pub struct Installed {
     // Before the cluster, so that they end first.
     pub replicas: Vec<Replica>,
-    _endpoints: Endpoints,
+    endpoints: Endpoints,
     _dirs: TempDir,
     pub cluster: Cluster,
 }
@@ -118,7 +156,12 @@ pub struct Installed {
 impl Installed {
     /// A cluster with so many replicas, ready and reached.
     pub async fn start(replicas: usize) -> Self {
-        let cluster = Cluster::start(Options::default()).await;
+        Self::start_in(Options::default(), replicas).await
+    }
+
+    /// The same in a cluster that is started with these options.
+    pub async fn start_in(options: Options, replicas: usize) -> Self {
+        let cluster = Cluster::start(options).await;
         apply(&cluster).await;
         Self::run(cluster, replicas).await
     }
@@ -151,7 +194,7 @@ impl Installed {
         }
         let endpoints = Endpoints::of(&replicas).await;
         lead_to(&cluster, endpoints.port).await;
-        let installed = Self { replicas, _endpoints: endpoints, _dirs: dirs, cluster };
+        let installed = Self { replicas, endpoints, _dirs: dirs, cluster };
         installed.available().await;
         installed
     }
@@ -181,8 +224,52 @@ impl Installed {
         Client::from_kubeconfig(&inlined(&self.cluster.kubeconfig_of(user, groups)), false)
     }
 
+    /// A client of kube-apiserver without credentials.
+    pub fn anonymous(&self) -> Client {
+        Client::from_kubeconfig(&inlined(&self.cluster.kubeconfig()), true)
+    }
+
+    /// A token of the ServiceAccount `name` of the users' namespace, both made where they aren't there.
+    pub async fn token(&self, name: &str) -> String {
+        let kubectl = self.cluster.kubectl();
+        let account = json!({ "apiVersion": "v1", "kind": "List", "items": [
+            { "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": USERS } },
+            { "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": name, "namespace": USERS } },
+        ] });
+        kubectl.ok_with("apply --server-side -f -", &account.to_string()).await;
+        kubectl.ok(["-n", USERS, "create", "token", name]).await.stdout.trim().to_owned()
+    }
+
+    /// kubectl as that ServiceAccount.
+    pub async fn kubectl_of(&self, name: &str) -> Kubectl {
+        let credentials = json!({ "token": self.token(name).await });
+        Kubectl::new(&self.cluster.kubeconfig_with(name, &credentials))
+    }
+
+    /// kubectl without credentials that anybody knows. (It asks a person for some where it has none at all; a password
+    /// is nothing to kube-apiserver.)
+    pub fn kubectl_of_nobody(&self) -> Kubectl {
+        let credentials = json!({ "username": "nobody", "password": "none" });
+        Kubectl::new(&self.cluster.kubeconfig_with("nobody", &credentials))
+    }
+
     /// A client of a replica's own door, as whoever `user`'s certificate says; without one, as nobody.
     pub async fn direct(&self, replica: &Replica, user: Option<(&str, &str)>) -> Client {
+        self.client_at(replica.kube, user).await
+    }
+
+    /// The same by way of the stand-in for the Service.
+    pub async fn behind_the_service(&self, user: Option<(&str, &str)>) -> Client {
+        self.client_at(self.endpoints.port, user).await
+    }
+
+    /// Waits until no connection leads from the stand-in for the Service to a replica any more.
+    pub async fn cut_off(&self, replica: &Replica) {
+        let left = async || self.endpoints.passing.lock().get(&replica.kube).copied().unwrap_or(0) == 0;
+        until("the end of all connections to a replica that is gone", left).await;
+    }
+
+    async fn client_at(&self, port: u16, user: Option<(&str, &str)>) -> Client {
         let secret = format!("/api/v1/namespaces/{NAMESPACE}/secrets/imagehub-ca");
         let secret = self.cluster.ok(Method::GET, &secret, None).await;
         let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
@@ -192,7 +279,7 @@ impl Installed {
         });
         let kubeconfig = json!({
             "clusters": [{ "cluster": {
-                "server": format!("https://127.0.0.1:{}", replica.kube),
+                "server": format!("https://127.0.0.1:{port}"),
                 "certificate-authority-data": secret["data"]["ca.crt"],
             } }],
             "users": [{ "user": user }],

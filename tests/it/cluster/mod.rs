@@ -2,6 +2,7 @@
 //! `tests/cluster` on loopback, and kills, freezes and cuts off each part. No mock stands in for any of them.
 
 mod aggregated;
+mod callers;
 mod contract;
 mod damage;
 pub mod installed;
@@ -12,6 +13,9 @@ mod performance;
 pub mod pki;
 pub mod proxy;
 mod replicas;
+mod restarts;
 pub mod rig;
+mod rolling;
+mod rotation;
 mod single;
 mod storage;

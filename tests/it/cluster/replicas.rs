@@ -15,7 +15,7 @@ use crate::harness::{Client, DEADLINE, image, object, path, revision};
 /// Writers at a time.
 const WRITERS: usize = 4;
 /// Rounds by default of what is done to replicas; `IMAGEHUB_REPLICA_ROUNDS` is the number for a long run.
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 1;
 /// The load before and after each.
 const CALM: Duration = Duration::from_secs(1);
 
@@ -28,19 +28,19 @@ fn rounds() -> usize {
 
 /// What became of the writes.
 #[derive(Debug, Default)]
-struct Tally {
+pub struct Tally {
     /// The last number that was acknowledged, by writer, and its version.
-    acknowledged: Vec<(u64, u64)>,
-    writes: usize,
-    reads: usize,
+    pub acknowledged: Vec<(u64, u64)>,
+    pub writes: usize,
+    pub reads: usize,
     /// What was neither done nor refused in so many words.
-    failed: Vec<String>,
+    pub failed: Vec<String>,
     /// Outcomes that are not known.
-    unknown: usize,
+    pub unknown: usize,
 }
 
 /// Writers that count up in an object each, and read it again.
-struct Load {
+pub struct Load {
     tally: Arc<Mutex<Tally>>,
     stop: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
@@ -48,7 +48,7 @@ struct Load {
 
 impl Load {
     /// Begins, each writer by the client that `client` gives it.
-    async fn start(client: impl Fn(usize) -> Client) -> Self {
+    pub async fn start(client: impl Fn(usize) -> Client) -> Self {
         let tally = Tally { acknowledged: vec![(0, 0); WRITERS], ..Tally::default() };
         let (tally, stop) = (Arc::new(Mutex::new(tally)), Arc::new(AtomicBool::new(false)));
         let mut tasks = Vec::new();
@@ -69,7 +69,7 @@ impl Load {
         Self { tally, stop, tasks }
     }
 
-    async fn finish(self) -> Tally {
+    pub async fn finish(self) -> Tally {
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
             task.await.expect("a writer does not panic");
@@ -117,7 +117,7 @@ async fn step(client: &Client, writer: usize, number: u64, tally: &Mutex<Tally>)
 }
 
 /// Fails unless each writer's object says what was acknowledged last, or what came after it and is not known.
-async fn nothing_is_lost(installed: &Installed, tally: &Tally) {
+pub async fn nothing_is_lost(installed: &Installed, tally: &Tally) {
     let admin = installed.admin();
     for (writer, (number, version)) in tally.acknowledged.iter().enumerate() {
         let object = admin.get(&path("images", &format!("load.w{writer}.v1"))).await.ok();

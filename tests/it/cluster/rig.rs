@@ -198,6 +198,11 @@ impl Cluster {
         kubeconfig(self.dir.path(), &self.pki, user, self.api_port)
     }
 
+    /// A kubeconfig with these credentials, as kubeconfigs have them.
+    pub fn kubeconfig_with(&self, name: &str, credentials: &Value) -> PathBuf {
+        write_kubeconfig(self.dir.path(), &self.pki, name, self.api_port, credentials)
+    }
+
     /// kubectl as the administrator.
     pub fn kubectl(&self) -> Kubectl {
         Kubectl::new(&self.kubeconfig())
@@ -335,12 +340,16 @@ pub fn free_ports<const N: usize>() -> [u16; N] {
 }
 
 fn kubeconfig(dir: &Path, pki: &Pki, user: &str, port: u16) -> PathBuf {
-    let server = format!("https://127.0.0.1:{port}");
     let (certificate, key) = (pki.path(&format!("{user}.crt")), pki.path(&format!("{user}.key")));
+    write_kubeconfig(dir, pki, user, port, &json!({ "client-certificate": certificate, "client-key": key }))
+}
+
+fn write_kubeconfig(dir: &Path, pki: &Pki, user: &str, port: u16, credentials: &Value) -> PathBuf {
+    let server = format!("https://127.0.0.1:{port}");
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "test",
         "clusters": [{ "name": "test", "cluster": { "server": server, "certificate-authority": pki.path("ca.crt") } }],
-        "users": [{ "name": user, "user": { "client-certificate": certificate, "client-key": key } }],
+        "users": [{ "name": user, "user": credentials }],
         "contexts": [{ "name": "test", "context": { "cluster": "test", "user": user } }],
     });
     let path = dir.join(format!("{user}.kubeconfig"));

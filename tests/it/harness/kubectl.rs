@@ -6,19 +6,62 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
+use futures::future::join_all;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
 
 use super::{path_from, within};
+
+/// Commands that change something.
+const WRITES: [&str; 7] = ["annotate", "apply", "create", "delete", "label", "patch", "replace"];
 
 /// kubectl for one server.
 pub struct Kubectl {
     program: PathBuf,
     kubeconfig: PathBuf,
     home: TempDir,
+    beside: Vec<Self>,
+    tries: Tries,
+}
+
+/// The commands that a kubectl was given which has others beside it, and what came of each for whom: first the one
+/// itself, then those beside it.
+#[derive(Clone, Default)]
+pub struct Tries(Arc<Mutex<Vec<Try>>>);
+
+struct Try {
+    command: String,
+    outcomes: Vec<Came>,
+}
+
+/// What came of a command.
+enum Came {
+    Known(String),
+    /// It goes on yet.
+    Running(JoinHandle<String>),
+}
+
+impl Tries {
+    /// All of them, when those that go on have come to something.
+    pub async fn finish(self) -> Vec<(String, Vec<String>)> {
+        let tries = std::mem::take(&mut *self.0.lock());
+        let mut all = Vec::new();
+        for Try { command, outcomes } in tries {
+            let mut known = Vec::new();
+            for outcome in outcomes {
+                known.push(match outcome {
+                    Came::Known(outcome) => outcome,
+                    Came::Running(task) => within(&command, task).await.expect("it does not panic"),
+                });
+            }
+            all.push((command, known));
+        }
+        all
+    }
 }
 
 /// A command line: words separated by spaces, or a slice where an argument has spaces itself.
@@ -66,7 +109,15 @@ impl Kubectl {
     /// kubectl with the configuration at `kubeconfig`.
     pub fn new(kubeconfig: &Path) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
-        Self { program: Self::find(), kubeconfig: kubeconfig.to_owned(), home }
+        let (beside, tries) = (Vec::new(), Tries::default());
+        Self { program: Self::find(), kubeconfig: kubeconfig.to_owned(), home, beside, tries }
+    }
+
+    /// The same, but each command is first tried by the others: as a dry run, where it would change something.
+    pub fn beside(mut self, others: Vec<Self>, tries: &Tries) -> Self {
+        self.beside = others;
+        self.tries = tries.clone();
+        self
     }
 
     /// The program: that of `KUBECTL` or `KUBEBUILDER_ASSETS`.
@@ -81,8 +132,20 @@ impl Kubectl {
     /// Runs a command to its end, whatever that is.
     pub async fn run(&self, arguments: impl Arguments, stdin: &str) -> Output {
         let words = arguments.words();
+        if self.beside.is_empty() {
+            return self.finish(&words, stdin).await;
+        }
+        let dry = dry(&words);
+        let outcomes = join_all(self.beside.iter().map(|other| other.finish(&dry, stdin))).await;
+        let output = self.finish(&words, stdin).await;
+        let outcomes = std::iter::once(&output).chain(&outcomes).map(|output| Came::Known(output.came())).collect();
+        self.tries.0.lock().push(Try { command: words.join(" "), outcomes });
+        output
+    }
+
+    async fn finish(&self, words: &[String], stdin: &str) -> Output {
         let command = format!("kubectl {}", words.join(" "));
-        let mut child = self.spawn(&words, Stdio::piped());
+        let mut child = self.spawn(words, Stdio::piped());
         let mut input = child.stdin.take().expect("standard input is piped");
         let finish = async {
             // A command that reads nothing may be gone before all is written: not an error.
@@ -136,6 +199,12 @@ impl Kubectl {
     /// Starts a command that goes on, as `get -w`, to read its lines one by one.
     pub fn follow(&self, arguments: impl Arguments) -> Follow {
         let words = arguments.words();
+        if !self.beside.is_empty() {
+            let running = |other: &Self| Came::Running(tokio::spawn(begun(other.spawn(&words, Stdio::null()))));
+            let outcomes = self.beside.iter().map(running);
+            let outcomes = std::iter::once(Came::Known(DONE.to_owned())).chain(outcomes).collect();
+            self.tries.0.lock().push(Try { command: words.join(" "), outcomes });
+        }
         let mut child = self.spawn(&words, Stdio::null());
         let lines = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
         let mut stderr = child.stderr.take().expect("standard error is piped");
@@ -171,7 +240,46 @@ impl Kubectl {
     }
 }
 
+/// What came of a command that succeeded.
+const DONE: &str = "done";
+
+/// The same command, without an effect.
+fn dry(words: &[String]) -> Vec<String> {
+    let mut words = words.to_vec();
+    let writes = words.first().is_some_and(|verb| WRITES.contains(&&**verb));
+    if writes && !words.iter().any(|word| word.starts_with("--dry-run")) {
+        words.push("--dry-run=server".to_owned());
+    }
+    words
+}
+
+/// What came of a command that goes on: it is well when it says something, or has ended well.
+async fn begun(mut child: Child) -> String {
+    let mut lines = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
+    if let Ok(Some(_)) = lines.next_line().await {
+        return DONE.to_owned();
+    }
+    let output = child.wait_with_output().await.expect("kubectl can be waited for");
+    came(output.status.code(), &String::from_utf8_lossy(&output.stderr))
+}
+
+/// What is said of a failure, but for what client-go logs of it with the time.
+fn came(code: Option<i32>, stderr: &str) -> String {
+    let numbered = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    let logged = |line: &str| line.strip_prefix('E').is_some_and(numbered);
+    let said: Vec<_> = stderr.lines().map(str::trim_end).filter(|line| !line.is_empty() && !logged(line)).collect();
+    match code {
+        Some(0) => DONE.to_owned(),
+        _ if said.is_empty() => format!("exit code {code:?}"),
+        _ => said.join("\n"),
+    }
+}
+
 impl Output {
+    fn came(&self) -> String {
+        came(self.code, &self.stderr)
+    }
+
     /// The lines of standard output, which must contain all of these.
     #[track_caller]
     pub fn says(&self, all: &[&str]) -> &Self {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 pub use client::{Client, Connection, JSON_PATCH, MERGE_PATCH, Response, Watch};
-pub use kubectl::Kubectl;
+pub use kubectl::{Kubectl, Tries};
 pub use program::{run, run_as_nobody};
 pub use server::{Launch, Server, other_build};
 
