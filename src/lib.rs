@@ -1,11 +1,12 @@
 //! imagehub: the `imagehub.sealos.io/v1` catalogue as an aggregated Kubernetes API server.
 //!
 //! The layers, from the bottom up: [`api`] (pure types and rules), [`storage`] (keys, whole objects,
-//! revisions), [`graph`] (the catalogue in memory as immutable snapshots), [`datapack`] (computed
-//! answers), [`registry`] (the verbs; the one write path), [`controller`] (what keeps the kinds in
-//! step), [`auth`] (who asks), [`model`] (clean names), [`relay`] (which of several servers answers), [`gateway`] (what
-//! the doors under clean names share), [`graphql`], [`rest`] and [`kube_api`] (the doors) and [`server`] (listeners).
-//! Each knows only those under it; `tests/it/layers.rs` keeps it so. See `docs/architecture.md`.
+//! revisions), [`graph`] (the catalogue in memory as immutable snapshots), [`search`] (repositories by
+//! text), [`datapack`] (computed answers), [`registry`] (the verbs; the one write path), [`controller`]
+//! (what keeps the kinds in step), [`auth`] (who asks), [`model`] (clean names), [`relay`] (which of
+//! several servers answers), [`gateway`] (what the doors under clean names share), [`graphql`], [`rest`]
+//! and [`kube_api`] (the doors) and [`server`] (listeners). Each knows only those under it;
+//! `tests/it/layers.rs` keeps it so. See `docs/architecture.md`.
 
 pub mod api;
 pub mod auth;
@@ -22,5 +23,6 @@ pub mod model;
 pub mod registry;
 pub mod relay;
 pub mod rest;
+pub mod search;
 pub mod server;
 pub mod storage;

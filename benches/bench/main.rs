@@ -23,11 +23,11 @@ use measure::Plan;
 use process::{Cores, Server};
 use report::Report;
 use rows::reads::Both;
-use rows::{import, inside, start, writes};
+use rows::{import, inside, search, start, writes};
 
 /// What can be chosen, in the order in which it is measured.
-const ROWS: [&str; 10] =
-    ["cold", "seen", "fan-out", "durable", "import", "start", "packs", "lists", "watchers", "overwrites"];
+const ROWS: [&str; 11] =
+    ["cold", "seen", "fan-out", "search", "durable", "import", "start", "packs", "lists", "watchers", "overwrites"];
 
 fn main() {
     // cargo adds `--bench`.
@@ -89,6 +89,9 @@ impl Run<'_> {
                 inside::fan_out(plan, &small, &dir, report).await;
             }
             let _ = std::fs::remove_dir_all(dir);
+        }
+        if self.wants("search") {
+            search::finds(plan, report).await;
         }
         if self.wants("durable") {
             writes::durable(plan, &self.root.join("durable"), report).await;

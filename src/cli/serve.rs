@@ -173,6 +173,9 @@ pub(super) struct Args {
         help_heading = "Operation"
     )]
     pack_cache_bytes: u64,
+    /// Whether repositories are found by text
+    #[arg(long, env = "IMAGEHUB_SEARCH", value_name = "WHETHER", default_value = "on", help_heading = "Operation")]
+    search: OnOff,
     /// What is logged: a level, or targets with levels; `imagehub::access=info` logs each request
     #[arg(
         long,
@@ -217,6 +220,15 @@ enum Anonymous {
     /// Read what is public
     Read,
     /// Nothing
+    Off,
+}
+
+/// Whether there is something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnOff {
+    /// There is
+    On,
+    /// There is not
     Off,
 }
 
@@ -282,6 +294,7 @@ pub(super) fn run(args: Args) -> Result<(), String> {
             Creators::Admin => OrganizationCreators::Administrators,
         },
         pack_cache_bytes: args.pack_cache_bytes,
+        search: args.search == OnOff::On,
         gateway: GatewayAccess {
             anonymous: args.anonymous == Anonymous::Read,
             origins: origins(args.allow_origin)?,

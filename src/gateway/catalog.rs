@@ -1,5 +1,9 @@
 //! Lists of the catalogue: filters, orders, facets and what a text finds. The one place that knows how things are found
-//! under clean names; all of it is read from one snapshot.
+//! under clean names; all of it is judged by one snapshot, as whoever asks sees it.
+//!
+//! What is in an organization, or has a name that is given, is few, and found by the graph. All else is the search's,
+//! which has looked at all repositories before. Where there is none, or none yet, the graph is looked through; so only a
+//! text needs it, and lists, their order and their cursors are the same by either.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -7,20 +11,20 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::page::{Key, LONGEST_PAGE, Placed};
-use super::view::View;
+use super::page::{Cut, Key, LONGEST_PAGE, Placed, Span};
+use super::view::{self, View};
 use crate::api::{
     FieldSelector, ImageType, KEYWORD_LABEL_PREFIX, Kind, LabelSelector, SUPPORTED_KEYWORDS, supported_keyword,
 };
-use crate::graph::{Query, Record, RepositoryHead, Visible, organization_of};
+use crate::error::Error;
+use crate::graph::{Query, Record, RepositoryHead, organization_of};
 use crate::model::{ErrorCode, Fault, ImageView};
+use crate::search::{self, Hits, Suggestion, Text, updated_ms};
 
 type Result<T> = std::result::Result<T, Fault>;
 
 /// The most values of one field of a filter.
 pub const FILTER_VALUES: usize = 1000;
-/// The longest text that is searched for, in bytes.
-pub const TEXT_BYTES: usize = 512;
 
 /// What a list is in the order of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,10 +93,9 @@ pub struct ImageFilter {
 /// What a list of repositories asks for.
 #[derive(Debug, Clone)]
 pub struct RepositoryQuery {
-    text: Option<String>,
+    text: Option<Text>,
     filter: RepositoryFilter,
-    /// What it is in the order of.
-    pub order: Order,
+    order: Order,
 }
 
 /// What a list of images asks for.
@@ -190,8 +193,7 @@ impl RepositoryQuery {
         bounded("keywords", filter.keywords.as_ref())?;
         bounded("types", filter.types.as_ref())?;
         bounded("architectures", filter.architectures.as_ref())?;
-        let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        check_text(text.as_deref().unwrap_or_default())?;
+        let text = text.map_or(Ok(None), |text| read_text(&text))?;
         let by_default = if text.is_some() { OrderField::Relevance } else { OrderField::Name };
         let order = order.unwrap_or(Order { field: by_default, descending: false });
         if order.field == OrderField::Relevance && (text.is_none() || order.descending) {
@@ -205,6 +207,57 @@ impl RepositoryQuery {
     #[must_use]
     pub fn by_relevance(&self) -> bool {
         self.order.field == OrderField::Relevance
+    }
+
+    /// Whether a text is searched for.
+    #[must_use]
+    pub fn has_text(&self) -> bool {
+        self.text.is_some()
+    }
+
+    /// Whether its keys are to be read backwards. Numbers have their direction in them: the name, which decides among
+    /// equals, has always the same.
+    pub(super) fn is_backwards(&self) -> bool {
+        self.order.field == OrderField::Name && self.order.descending
+    }
+
+    /// Whether only a look at everything finds it, the filters of `aside` left aside.
+    fn is_wide(&self, aside: u8) -> bool {
+        let inside = self.filter.organizations.is_some() && aside & ORGANIZATION == 0;
+        self.text.is_some() || !(self.filter.names.is_some() || inside)
+    }
+
+    /// The same for the search.
+    fn to_search(&self, view: &View, page: search::Page) -> search::Query {
+        let filter = &self.filter;
+        let keyword = |keyword: &String| supported_keyword(keyword).map_or_else(|| keyword.clone(), str::to_owned);
+        // Nobody is named so who has shown nothing.
+        let caller = view.caller();
+        let me = || if caller.is_authenticated() { caller.manager_name().to_string() } else { String::new() };
+        search::Query {
+            text: self.text.clone(),
+            filter: search::Filter {
+                names: filter.names.as_ref().map(|names| names.iter().map(ToString::to_string).collect()),
+                organizations: filter.organizations.clone(),
+                keywords: filter.keywords.iter().flatten().map(keyword).collect(),
+                types: filter.types.clone(),
+                architectures: filter.architectures.clone(),
+                is_private: filter.is_private,
+                managed_by: filter.managed_by_me.map(|mine| (me(), mine)),
+                updated_since_ms: filter.updated_since.map(Timestamp::as_millisecond),
+            },
+            order: search::Order {
+                field: match self.order.field {
+                    OrderField::Relevance => search::OrderField::Relevance,
+                    OrderField::Name => search::OrderField::Name,
+                    OrderField::Updated => search::OrderField::Updated,
+                    OrderField::Downloads => search::OrderField::Downloads,
+                },
+                descending: self.order.descending,
+            },
+            page,
+            facet_values: LONGEST_PAGE,
+        }
     }
 }
 
@@ -229,12 +282,9 @@ impl ImageQuery {
     }
 }
 
-fn check_text(text: &str) -> Result<()> {
-    if text.len() <= TEXT_BYTES {
-        return Ok(());
-    }
-    let message = format!("the text has {} bytes; {TEXT_BYTES} is the most (limit: text)", text.len());
-    Err(Fault::new(ErrorCode::LimitExceeded, message))
+/// A text that is searched for; `None` for one that says nothing.
+fn read_text(text: &str) -> Result<Option<Text>> {
+    Text::parse(text).map_err(|error| Fault::new(ErrorCode::LimitExceeded, format!("{error} (limit: text)")))
 }
 
 /// The keywords that a repository's labels say.
@@ -242,15 +292,6 @@ pub fn keywords_of(repository: &Record) -> impl Iterator<Item = &'static str> {
     SUPPORTED_KEYWORDS
         .into_iter()
         .filter(|keyword| repository.label(&format!("{KEYWORD_LABEL_PREFIX}{keyword}")).is_some())
-}
-
-/// When a repository was made, or one of its images last written, milliseconds since 1970. That it is written itself says
-/// nothing: its labels and what is announced of it follow from the images, and its downloads are counted in it.
-#[must_use]
-pub fn updated_ms(visible: &Visible, repository: &Record) -> i64 {
-    let made = repository.created().parse().map_or(0, Timestamp::as_millisecond);
-    let name = repository.repository().map_or("", |head| head.name());
-    visible.tags(name).iter().map(|image| image.at_ms).fold(made, i64::max)
 }
 
 /// How often a repository's images were downloaded.
@@ -265,26 +306,53 @@ fn listed(view: &View, kind: Kind, labels: &LabelSelector) -> Vec<Arc<Record>> {
     view.visible().list(query).collect()
 }
 
-/// A repository among those that may be on the list, with what the text says of it.
-struct Candidate {
-    found: Found,
-    score: i64,
+/// What the search finds; `None` where there is none that has an answer, and none is needed.
+pub(super) fn searched(view: &View, query: &RepositoryQuery, span: &Span) -> Result<Option<Hits>> {
+    if !query.is_wide(0) {
+        return Ok(None);
+    }
+    let Some(search) = view.searcher() else {
+        return if query.has_text() { Err(Fault::of(&view::no_search())) } else { Ok(None) };
+    };
+    let visible = view.visible();
+    let (limit, last) = match span.cut {
+        Cut::First(size) => (size, false),
+        Cut::Last(size) => (size, true),
+    };
+    let mut asked = query.to_search(view, search::Page { limit, last, ..search::Page::default() });
+    let place = |key: &Key| match key {
+        Key::Ranked(first, second, name) => Some(asked.cursor(visible.sight(), (*first, *second, Arc::clone(name)))),
+        Key::Tag(..) => None,
+    };
+    let (after, before) = (span.after.as_ref().and_then(place), span.before.as_ref().and_then(place));
+    (asked.page.after, asked.page.before) = (after, before);
+    match search.find(visible, &asked) {
+        Ok(hits) => {
+            read_all(view, query);
+            if query.has_text() {
+                view.searched_at(hits.indexed);
+            }
+            Ok(Some(hits))
+        }
+        Err(Error::Unavailable(_)) if !query.has_text() => Ok(None),
+        Err(error) => Err(Fault::of(&error)),
+    }
+}
+
+/// Notes that the answer depends on all repositories.
+fn read_all(view: &View, query: &RepositoryQuery) {
+    view.reads_kind(Kind::Repository);
+    view.reads_kind(Kind::Image);
+    if query.filter.managed_by_me.is_some() {
+        view.reads_kind(Kind::Organization);
+    }
 }
 
 /// The repositories among which all are that the filters leave, those of `aside` left aside: by an index where one
 /// applies.
-fn candidates(view: &View, query: &RepositoryQuery, aside: u8) -> Vec<Candidate> {
-    let plain = |record: Arc<Record>| Candidate { found: Found { record, matched: None }, score: 0 };
+fn candidates(view: &View, query: &RepositoryQuery, aside: u8) -> Vec<Arc<Record>> {
     let visible = view.visible();
     let by_organization = query.filter.organizations.as_ref().filter(|_| aside & ORGANIZATION == 0);
-    let everything = || {
-        view.reads_kind(Kind::Repository);
-        view.reads_kind(Kind::Image);
-    };
-    if let Some(text) = &query.text {
-        everything();
-        return find(view, text);
-    }
     if let Some(names) = &query.filter.names {
         let mut names: Vec<_> = names.iter().collect();
         names.sort_unstable();
@@ -293,7 +361,7 @@ fn candidates(view: &View, query: &RepositoryQuery, aside: u8) -> Vec<Candidate>
             view.reads_organization(organization_of(name));
             visible.repository(name).cloned()
         });
-        return found.map(plain).collect();
+        return found.collect();
     }
     if let Some(organizations) = by_organization {
         let mut organizations: Vec<_> = organizations.iter().collect();
@@ -303,13 +371,13 @@ fn candidates(view: &View, query: &RepositoryQuery, aside: u8) -> Vec<Candidate>
             view.reads_organization(organization);
             visible.repositories(organization).filter_map(|name| visible.repository(name).cloned()).collect::<Vec<_>>()
         };
-        return organizations.into_iter().flat_map(of).map(plain).collect();
+        return organizations.into_iter().flat_map(of).collect();
     }
-    everything();
+    read_all(view, query);
     let keyword = query.filter.keywords.iter().flatten().find_map(|keyword| supported_keyword(keyword));
     let labels = keyword.and_then(|keyword| LabelSelector::parse(&format!("{KEYWORD_LABEL_PREFIX}{keyword}")).ok());
     let all = listed(view, Kind::Repository, &labels.unwrap_or_default());
-    all.into_iter().filter(|record| is_first(view, record)).map(plain).collect()
+    all.into_iter().filter(|record| is_first(view, record)).collect()
 }
 
 /// Whether it is the one that has its name: of old data there may be others.
@@ -365,48 +433,79 @@ fn type_of(image: Option<&ImageView<'_>>) -> Option<ImageType> {
 fn has_architecture(wanted: &[Option<String>], image: Option<&ImageView<'_>>) -> bool {
     let is = image.and_then(ImageView::architecture);
     wanted.iter().any(|wanted| match (wanted, &is) {
-        (Some(wanted), Some(is)) => wanted.eq_ignore_ascii_case(is),
+        (Some(wanted), Some(is)) => wanted == is,
         (None, None) => true,
         _ => false,
     })
 }
 
-/// The repositories of a list, in no order.
-pub(super) fn repositories(view: &View, query: &RepositoryQuery) -> Vec<Placed<Found>> {
+/// The repositories of a list without a text, in no order.
+pub(super) fn repositories(view: &View, query: &RepositoryQuery) -> Vec<Placed<Arc<Record>>> {
+    // A number's complement is its reverse, at every end of its range: as the search has it.
+    let directed = |number: i64| if query.order.descending { !number } else { number };
     let mut all = Vec::new();
-    for Candidate { found, score } in candidates(view, query, 0) {
-        let Some(head) = found.record.repository() else { continue };
-        if fails(view, &query.filter, &found.record, head) != Some(0) {
+    for record in candidates(view, query, 0) {
+        let Some(head) = record.repository() else { continue };
+        if fails(view, &query.filter, &record, head) != Some(0) {
             continue;
         }
-        let downloads = head.downloads;
-        let name: Arc<str> = head.name().into();
-        let key = match query.order.field {
-            OrderField::Relevance => Key::Ranked(-score, -downloads, name),
-            OrderField::Name => Key::Ranked(0, 0, name),
-            OrderField::Updated => Key::Ranked(updated_ms(view.visible(), &found.record), 0, name),
-            OrderField::Downloads => Key::Ranked(downloads, 0, name),
+        let first = match query.order.field {
+            OrderField::Relevance | OrderField::Name => 0,
+            OrderField::Updated => directed(updated_ms(view.visible(), &record)),
+            OrderField::Downloads => directed(head.downloads),
         };
-        all.push(Placed { key, what: found });
+        all.push(Placed { key: Key::Ranked(first, 0, head.name().into()), what: record });
     }
     all
 }
 
-/// What there is of a field among the repositories of a list, the most frequent first; what is chosen is always there.
-#[must_use]
-pub fn facet(view: &View, query: &RepositoryQuery, field: FacetField, first: usize) -> Vec<Facet> {
+/// What there is to choose from in a list of repositories: each counts what the caller sees.
+#[derive(Clone)]
+pub struct Facets {
+    view: View,
+    query: Arc<RepositoryQuery>,
+    /// Where the search has found the list, it has counted, too.
+    counted: Option<Arc<search::Facets>>,
+}
+
+impl Facets {
+    pub(super) fn new(view: &View, query: &Arc<RepositoryQuery>, counted: Option<search::Facets>) -> Self {
+        Self { view: view.clone(), query: Arc::clone(query), counted: counted.map(Arc::new) }
+    }
+
+    /// What there is of a field: the `first` most frequent, and those that are chosen.
+    #[must_use]
+    pub fn of(&self, field: FacetField, first: usize) -> Vec<Facet> {
+        match &self.counted {
+            Some(facets) => told(facets, field, first),
+            None => facet(&self.view, &self.query, field, first),
+        }
+    }
+}
+
+/// What there is of a field among the repositories of a list without a text, the most frequent first; what is chosen is
+/// always there.
+fn facet(view: &View, query: &RepositoryQuery, field: FacetField, first: usize) -> Vec<Facet> {
+    // Only for keywords and organizations is what is left aside wider than the list.
+    if query.is_wide(field.aside())
+        && let Some(search) = view.searcher()
+        && let Ok(hits) = search.find(view.visible(), &query.to_search(view, search::Page::default()))
+    {
+        read_all(view, query);
+        return told(&hits.facets, field, first);
+    }
     let mut counts: HashMap<Option<String>, usize> = HashMap::new();
     let mut count = |value: Option<String>| *counts.entry(value).or_default() += 1;
-    for Candidate { found, .. } in candidates(view, query, field.aside()) {
-        let Some(head) = found.record.repository() else { continue };
-        if fails(view, &query.filter, &found.record, head).is_none_or(|failed| failed & !field.aside() != 0) {
+    for record in candidates(view, query, field.aside()) {
+        let Some(head) = record.repository() else { continue };
+        if fails(view, &query.filter, &record, head).is_none_or(|failed| failed & !field.aside() != 0) {
             continue;
         }
         let latest = view.visible().tags(head.name()).first();
         let image = latest.and_then(|record| ImageView::of(record));
         match field {
             FacetField::Organization => count(Some(head.organization().to_owned())),
-            FacetField::Keyword => keywords_of(&found.record).for_each(|keyword| count(Some(keyword.to_owned()))),
+            FacetField::Keyword => keywords_of(&record).for_each(|keyword| count(Some(keyword.to_owned()))),
             FacetField::Type => count(type_of(image.as_ref()).map(type_name)),
             FacetField::Architecture => count(image.as_ref().and_then(ImageView::architecture)),
         }
@@ -416,8 +515,8 @@ pub fn facet(view: &View, query: &RepositoryQuery, field: FacetField, first: usi
             query.filter.organizations.iter().flatten().map(|name| Some(name.clone())).collect()
         }
         FacetField::Keyword => {
-            let supported = query.filter.keywords.iter().flatten().filter_map(|keyword| supported_keyword(keyword));
-            supported.map(|keyword| Some(keyword.to_owned())).collect()
+            let all = query.filter.keywords.iter().flatten();
+            all.map(|keyword| Some(supported_keyword(keyword).map_or_else(|| keyword.clone(), str::to_owned))).collect()
         }
         FacetField::Type => query.filter.types.iter().flatten().map(|one| one.map(type_name)).collect(),
         FacetField::Architecture => query.filter.architectures.iter().flatten().cloned().collect(),
@@ -425,11 +524,40 @@ pub fn facet(view: &View, query: &RepositoryQuery, field: FacetField, first: usi
     for value in &chosen {
         counts.entry(value.clone()).or_default();
     }
-    let mut facets: Vec<Facet> =
-        counts.into_iter().map(|(value, count)| Facet { selected: chosen.contains(&value), value, count }).collect();
-    facets.sort_by(|a, b| (!a.selected, Reverse(a.count), &a.value).cmp(&(!b.selected, Reverse(b.count), &b.value)));
-    facets.truncate(first.max(chosen.len().min(LONGEST_PAGE)));
+    let facets = counts.into_iter();
+    let facets = facets.map(|(value, count)| Facet { selected: chosen.contains(&value), value, count }).collect();
+    most_frequent(facets, first)
+}
+
+/// The same as the search has counted it.
+fn told(facets: &search::Facets, field: FacetField, first: usize) -> Vec<Facet> {
+    let counted = match field {
+        FacetField::Organization => &facets.organizations,
+        FacetField::Keyword => &facets.keywords,
+        FacetField::Type => &facets.types,
+        FacetField::Architecture => &facets.architectures,
+    };
+    let word = |value: &Arc<str>| match (field, &**value) {
+        (FacetField::Type, "cloud-image") => type_name(ImageType::CloudImage),
+        (FacetField::Type, "cluster-image") => type_name(ImageType::ClusterImage),
+        (_, value) => value.to_owned(),
+    };
+    let one = |facet: &search::Facet| Facet {
+        value: facet.value.as_ref().map(word),
+        count: facet.count,
+        selected: facet.selected,
+    };
+    most_frequent(counted.iter().map(one).collect(), first)
+}
+
+/// The `first` most frequent ones, and those that are chosen.
+fn most_frequent(mut facets: Vec<Facet>, first: usize) -> Vec<Facet> {
     facets.sort_by(|a, b| (Reverse(a.count), &a.value).cmp(&(Reverse(b.count), &b.value)));
+    let mut place = 0;
+    facets.retain(|facet| {
+        place += 1;
+        place <= first || facet.selected
+    });
     facets
 }
 
@@ -536,92 +664,31 @@ pub(super) fn organizations(view: &View, mine: bool) -> Vec<Placed<Arc<Record>>>
     wanted.map(|(name, record)| Placed { key: Key::Ranked(0, 0, name), what: record }).collect()
 }
 
-/// How well a text fits: the better, the higher.
-mod score {
-    pub const EXACT: i64 = 4;
-    pub const PREFIX: i64 = 3;
-    pub const IN_NAME: i64 = 2;
-    pub const IN_TEXT: i64 = 1;
-}
-
-/// The repositories that a text finds, each with how well it fits: its whole name or the one of its repository, a
-/// beginning of one, a part of one, all words in what its latest image says.
-fn find(view: &View, text: &str) -> Vec<Candidate> {
-    let visible = view.visible();
-    // Tags may have upper case.
-    let matched = visible.image(text).cloned();
-    let text = text.to_lowercase();
-    let named = matched.as_ref().and_then(|record| record.image()).map(|image| image.repository().to_owned());
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let fit = |record: &Record| {
-        let head = record.repository()?;
-        let name = head.name().to_lowercase();
-        let short = name.split_once('/').map_or(&*name, |(_, short)| short);
-        if named.as_deref() == Some(head.name()) || name == text || short == text {
-            return Some(score::EXACT);
-        }
-        if name.starts_with(&text) || short.starts_with(&text) {
-            return Some(score::PREFIX);
-        }
-        if words.iter().all(|word| name.contains(word)) {
-            return Some(score::IN_NAME);
-        }
-        let image = visible.tags(head.name()).first().and_then(|record| ImageView::of(record))?;
-        let told = format!("{name} {} {}", image.keywords().join(" "), image.description().unwrap_or_default());
-        let told = told.to_lowercase();
-        words.iter().all(|word| told.contains(word)).then_some(score::IN_TEXT)
-    };
-    let all = listed(view, Kind::Repository, &LabelSelector::default()).into_iter();
-    let first = all.filter(|record| is_first(view, record));
-    first
-        .filter_map(|record| {
-            let score = fit(&record)?;
-            let is_named = named.is_some() && named.as_deref() == record.repository().map(|head| head.name());
-            let matched = matched.clone().filter(|_| is_named);
-            Some(Candidate { found: Found { record, matched }, score })
-        })
-        .collect()
-}
-
-/// What a text may be the beginning of: a whole `org/repo:tag`, repositories, organizations, the best first.
+/// What a text may be the beginning of: images, where it has a tag, organizations, repositories.
 ///
 /// # Errors
-/// A text that is too long.
+/// A text that is too long; no search, or none yet.
 pub fn suggest(view: &View, text: &str, first: usize) -> Result<Vec<(String, Suggested)>> {
-    let text = text.trim();
-    check_text(text)?;
-    if text.is_empty() {
-        return Ok(Vec::new());
-    }
+    let Some(asked) = read_text(text)? else { return Ok(Vec::new()) };
+    let search = view.searcher().ok_or_else(|| Fault::of(&view::no_search()))?;
     for kind in [Kind::Image, Kind::Repository, Kind::Organization] {
         view.reads_kind(kind);
     }
+    // What is asked now is searched up to there, or further.
+    view.searched_at(search.revision().unwrap_or_default());
     let visible = view.visible();
     let mut found: Vec<(String, Suggested)> = Vec::new();
-    if let Some((repository, tag)) = text.split_once(':') {
+    if let Some((repository, tag)) = text.trim().rsplit_once(':') {
         let tags = visible.tags(repository).iter().filter_map(|record| Some((record.image()?, record)));
         let fitting = tags.filter(|(image, _)| image.tag().starts_with(tag)).take(first);
         found.extend(fitting.map(|(image, record)| (image.name().to_owned(), Suggested::Image(Arc::clone(record)))));
     }
-    let mut repositories: Vec<_> = find(view, text).into_iter().filter(|one| one.score > score::IN_TEXT).collect();
-    let place = |one: &Candidate| {
-        let record = &one.found.record;
-        (-one.score, -downloads(record), record.repository().map(|head| Arc::<str>::from(head.name())))
-    };
-    repositories.sort_by_key(place);
-    let lower = text.to_lowercase();
-    let mut organizations = organizations(view, false);
-    organizations.retain(|one| matches!(&one.key, Key::Ranked(_, _, name) if name.starts_with(&lower)));
-    // Some room for organizations, which are few.
-    let room = first.saturating_sub(found.len() + organizations.len().min(2));
-    found.extend(repositories.into_iter().take(room).map(|one| {
-        let name = one.found.record.repository().map_or_else(String::new, |head| head.name().to_string());
-        (name, Suggested::Repository(one.found.record))
-    }));
-    for one in organizations {
-        if let Key::Ranked(_, _, name) = one.key {
-            found.push((name.to_string(), Suggested::Organization(one.what)));
-        }
+    for Suggestion { text, node } in search.suggest(visible, &asked, first).map_err(|error| Fault::of(&error))? {
+        let suggested = match node.kind() {
+            Kind::Organization => Suggested::Organization(node),
+            _ => Suggested::Repository(node),
+        };
+        found.push((text.to_string(), suggested));
     }
     found.truncate(first);
     Ok(found)

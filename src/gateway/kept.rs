@@ -12,7 +12,8 @@ use sha2::{Digest as _, Sha256};
 use super::view::{Clock, Reads};
 use crate::api::name::hex;
 use crate::auth::Caller;
-use crate::graph::Visible;
+use crate::graph::{Revision, Visible};
+use crate::search::Search;
 
 /// What all answers of a door take at most, in bytes.
 pub const ANSWER_BYTES: u64 = 64 * 1024 * 1024;
@@ -29,6 +30,10 @@ pub struct Answer {
     /// The filling of the graph that the clocks are of.
     generation: u64,
     clocks: Box<[Clock]>,
+    /// Up to which revision a text was searched for, where one was.
+    searched: Option<Revision>,
+    /// Whether it may be another once the search has come further, though no clock moves.
+    provisional: bool,
     /// The body.
     pub body: Bytes,
     /// A digest of it, in quotes.
@@ -73,8 +78,15 @@ impl Answer {
     #[must_use]
     pub fn new(reads: &Reads, visible: &Visible, body: Bytes, link: Option<HeaderValue>) -> Self {
         let etag = Self::tag(&body);
-        let (generation, clocks) = (visible.generation(), reads.clocks(visible));
-        Self { generation, clocks, body, etag, link }
+        Self {
+            generation: visible.generation(),
+            clocks: reads.clocks(visible),
+            searched: reads.searched(),
+            provisional: reads.is_provisional(visible),
+            body,
+            etag,
+            link,
+        }
     }
 
     /// The same without its body: enough to tell whether it still stands, for those who wait until it doesn't.
@@ -83,6 +95,8 @@ impl Answer {
         Self {
             generation: self.generation,
             clocks: self.clocks.clone(),
+            searched: self.searched,
+            provisional: self.provisional,
             body: Bytes::new(),
             etag: self.etag.clone(),
             link: None,
@@ -98,7 +112,24 @@ impl Answer {
     /// Whether it is still right for what `visible` shows.
     #[must_use]
     pub fn stands(&self, visible: &Visible) -> bool {
-        self.generation == visible.generation() && self.clocks.iter().all(|clock| clock.stands(visible))
+        !self.provisional
+            && self.generation == visible.generation()
+            && self.clocks.iter().all(|clock| clock.stands(visible))
+    }
+
+    /// Whether it may be another once the search has come further.
+    #[must_use]
+    pub fn is_provisional(&self) -> bool {
+        self.provisional
+    }
+
+    /// Up to which revision a text was searched for, where one was: at least. An answer that stands would be the same by
+    /// a search that has come further since.
+    #[must_use]
+    pub fn searched(&self, search: Option<&Search>) -> Option<Revision> {
+        let told = self.searched?;
+        let now = search.filter(|_| !self.provisional).and_then(Search::revision);
+        Some(now.map_or(told, |now| now.max(told)))
     }
 }
 
@@ -116,9 +147,9 @@ impl Answers {
         self.0.get(key).filter(|answer| answer.stands(visible))
     }
 
-    /// Keeps an answer, unless it is very large.
+    /// Keeps an answer, unless it is very large, or may be another soon.
     pub fn put(&self, key: Key, answer: &Arc<Answer>) {
-        if answer.body.len() <= LARGEST_ANSWER {
+        if !answer.provisional && answer.body.len() <= LARGEST_ANSWER {
             self.0.insert(key, Arc::clone(answer));
         }
     }

@@ -12,14 +12,15 @@ mod view;
 mod write;
 
 pub use catalog::{
-    FILTER_VALUES, Facet, FacetField, Found, ImageFilter, ImageQuery, Order, OrderField, RepositoryFilter,
-    RepositoryQuery, Suggested, TEXT_BYTES, facet, image_passes, keywords_of, repository_passes, suggest, updated_ms,
+    FILTER_VALUES, Facet, FacetField, Facets, Found, ImageFilter, ImageQuery, Order, OrderField, RepositoryFilter,
+    RepositoryQuery, Suggested, image_passes, keywords_of, repository_passes, suggest,
 };
 pub use kept::{ANSWER_BYTES, Answer, Answers, Key, LARGEST_ANSWER};
 pub use page::{LONGEST_CURSOR, LONGEST_PAGE, PAGE, Page, PageArgs, images, organizations, repositories, tags};
 pub use quota::{ANONYMOUS_PACKS, Quota};
 pub use request::{
-    BODY_LIMIT, BODY_TIME, MIN_REVISION, Origins, REVISION, accepted, caller, names_tag, reach, read_body,
+    BODY_LIMIT, BODY_TIME, MIN_REVISION, Origins, REVISION, SEARCH_REVISION, accepted, caller, names_tag, reach,
+    reach_search, read_body,
 };
 pub use view::{Clock, Reads, View};
 pub use write::{Applied, Change, Expects, Find, Make, Plan, Writing, packs_of_image, packs_of_repository};

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::catalog::{self, Found, ImageQuery, RepositoryQuery};
+use super::catalog::{self, Facets, Found, ImageQuery, RepositoryQuery};
 use super::view::View;
 use crate::api::{Kind, version_order};
 use crate::graph::{Record, organization_of};
@@ -144,9 +144,28 @@ impl Binding {
     }
 }
 
-enum Cut {
+/// How much of a list a page has.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cut {
     First(usize),
     Last(usize),
+}
+
+/// The part of a list that a page is.
+#[derive(Debug)]
+pub(super) struct Span {
+    pub(super) cut: Cut,
+    pub(super) after: Option<Key>,
+    pub(super) before: Option<Key>,
+}
+
+impl Span {
+    fn new(args: &PageArgs, binding: &Binding) -> Result<Self> {
+        let key = |field: &str, cursor: &Option<String>| {
+            cursor.as_deref().map(|cursor| binding.key(field, cursor)).transpose()
+        };
+        Ok(Self { cut: cut(args)?, after: key("after", &args.after)?, before: key("before", &args.before)? })
+    }
 }
 
 fn cut(args: &PageArgs) -> Result<Cut> {
@@ -167,11 +186,9 @@ fn cut(args: &PageArgs) -> Result<Cut> {
     }
 }
 
-/// The page of `all` that `args` ask for. Only the page itself is sorted.
-fn page<T>(all: Vec<Placed<T>>, descending: bool, binding: &Binding, args: &PageArgs) -> Result<Page<T>> {
-    let cut = cut(args)?;
-    let after = args.after.as_deref().map(|cursor| binding.key("after", cursor)).transpose()?;
-    let before = args.before.as_deref().map(|cursor| binding.key("before", cursor)).transpose()?;
+/// The page of `all` that `span` is. Only the page itself is sorted.
+fn page<T>(all: Vec<Placed<T>>, descending: bool, binding: &Binding, span: &Span) -> Page<T> {
+    let Span { cut, after, before } = span;
     let compare = |a: &Key, b: &Key| if descending { b.compare(a) } else { a.compare(b) };
     let total = all.len();
     let (mut left, mut right) = (0, 0);
@@ -185,7 +202,7 @@ fn page<T>(all: Vec<Placed<T>>, descending: bool, binding: &Binding, args: &Page
             inside.push(item);
         }
     }
-    match cut {
+    match *cut {
         Cut::First(size) if size < inside.len() => {
             if size > 0 {
                 inside.select_nth_unstable_by(size - 1, |a, b| compare(&a.key, &b.key));
@@ -203,7 +220,7 @@ fn page<T>(all: Vec<Placed<T>>, descending: bool, binding: &Binding, args: &Page
     }
     inside.sort_by(|a, b| compare(&a.key, &b.key));
     let items = inside.into_iter().map(|item| (binding.cursor(&item.key), item.what)).collect();
-    Ok(Page::new(items, left, right, total))
+    Page::new(items, left, right, total)
 }
 
 impl<T> Page<T> {
@@ -220,14 +237,12 @@ pub fn tags(view: &View, repository: &str, args: &PageArgs) -> Result<Page<Arc<R
     view.reads_organization(organization_of(repository));
     let all = view.visible().tags(repository);
     let binding = Binding::new(view, &("tags", repository));
-    let cut = cut(args)?;
+    let Span { cut, after, before } = Span::new(args, &binding)?;
     let (mut start, mut end) = (0, all.len());
-    if let Some(after) = &args.after {
-        let key = binding.key("after", after)?;
+    if let Some(key) = after {
         start = all.partition_point(|record| Key::of_tag(record).compare(&key) != Ordering::Greater);
     }
-    if let Some(before) = &args.before {
-        let key = binding.key("before", before)?;
+    if let Some(key) = before {
         end = all.partition_point(|record| Key::of_tag(record).compare(&key) == Ordering::Less).max(start);
     }
     match cut {
@@ -244,19 +259,35 @@ pub fn tags(view: &View, repository: &str, args: &PageArgs) -> Result<Page<Arc<R
 /// As [`tags`].
 pub fn images(view: &View, query: &ImageQuery, args: &PageArgs) -> Result<Page<Arc<Record>>> {
     let binding = Binding::new(view, &("images", query));
-    page(catalog::images(view, query), query.order.descending, &binding, args)
+    let span = Span::new(args, &binding)?;
+    Ok(page(catalog::images(view, query), query.order.descending, &binding, &span))
 }
 
-/// The repositories that `query` asks for.
+/// The repositories that `query` asks for, and what there is to choose from.
 ///
 /// # Errors
-/// As [`tags`]; a list by relevance that is to be paged backward.
-pub fn repositories(view: &View, query: &RepositoryQuery, args: &PageArgs) -> Result<Page<Found>> {
+/// As [`tags`]; a list by relevance that is to be paged backward; a text where no search has an answer.
+pub fn repositories(view: &View, query: RepositoryQuery, args: &PageArgs) -> Result<(Page<Found>, Facets)> {
     if query.by_relevance() && (args.last.is_some() || args.before.is_some()) {
         return Err(Fault::new(ErrorCode::Invalid, "a list by RELEVANCE is paged forward only: use first and after"));
     }
-    let binding = Binding::new(view, &("repositories", query));
-    page(catalog::repositories(view, query), query.order.descending, &binding, args)
+    let binding = Binding::new(view, &("repositories", &query));
+    let span = Span::new(args, &binding)?;
+    let query = Arc::new(query);
+    let Some(hits) = catalog::searched(view, &query, &span)? else {
+        let found = catalog::repositories(view, &query).into_iter();
+        let found = found.map(|Placed { key, what }| Placed { key, what: Found { record: what, matched: None } });
+        let page = page(found.collect(), query.is_backwards(), &binding, &span);
+        return Ok((page, Facets::new(view, &query, None)));
+    };
+    let found = hits.hits.into_iter().map(|hit| {
+        let (first, second, name) = hit.cursor.place();
+        let cursor = binding.cursor(&Key::Ranked(first, second, Arc::clone(name)));
+        (cursor, Found { record: hit.repository, matched: hit.matched_image })
+    });
+    let page =
+        Page { items: found.collect(), before: hits.has_previous, after: hits.has_next, total: hits.total };
+    Ok((page, Facets::new(view, &query, Some(hits.facets))))
 }
 
 /// The organizations, all or those that the caller is a manager of, in order of name.
@@ -266,5 +297,6 @@ pub fn repositories(view: &View, query: &RepositoryQuery, args: &PageArgs) -> Re
 pub fn organizations(view: &View, mine: bool, args: &PageArgs) -> Result<Page<Arc<Record>>> {
     view.reads_kind(Kind::Organization);
     let binding = Binding::new(view, &("organizations", mine));
-    page(catalog::organizations(view, mine), false, &binding, args)
+    let span = Span::new(args, &binding)?;
+    Ok(page(catalog::organizations(view, mine), false, &binding, &span))
 }

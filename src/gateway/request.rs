@@ -14,6 +14,7 @@ use crate::auth::{Authenticator, Caller, Peer};
 use crate::error::Error;
 use crate::graph::Revision;
 use crate::registry::Registry;
+use crate::search::Search;
 
 /// The largest body, in bytes.
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
@@ -26,6 +27,8 @@ const TAGS: usize = 64;
 
 /// The header that tells the revision that an answer was read at.
 pub const REVISION: HeaderName = HeaderName::from_static("imagehub-revision");
+/// The header that tells the revision up to which a text was searched for.
+pub const SEARCH_REVISION: HeaderName = HeaderName::from_static("imagehub-search-revision");
 /// The header that demands a revision, or a later one.
 pub const MIN_REVISION: HeaderName = HeaderName::from_static("imagehub-min-revision");
 
@@ -50,13 +53,28 @@ pub async fn caller(
 ///
 /// # Errors
 /// `BadRequest` for what is no revision; `ResourceVersionTooLarge` for one that isn't reached in time.
-pub async fn reach(registry: &Arc<Registry>, headers: &HeaderMap) -> Result<(), Error> {
-    let Some(value) = headers.get(&MIN_REVISION) else { return Ok(()) };
+pub async fn reach(registry: &Arc<Registry>, headers: &HeaderMap) -> Result<Option<Revision>, Error> {
+    let Some(value) = headers.get(&MIN_REVISION) else { return Ok(None) };
     let revision = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
     let revision = revision.and_then(|text| text.parse().ok()).ok_or_else(|| {
         Error::BadRequest(format!("{MIN_REVISION} must be a revision that an answer gave, a decimal number"))
     })?;
-    registry.wait_for(Revision(revision)).await
+    let revision = Revision(revision);
+    registry.wait_for(revision).await?;
+    Ok(Some(revision))
+}
+
+/// Waits until a text is searched for up to the revision that a request demands.
+///
+/// # Errors
+/// [`Error::Unavailable`] where there is no search, or none yet; `ResourceVersionTooLarge` where it doesn't come so far
+/// in time.
+pub async fn reach_search(search: Option<&Search>, demanded: Option<Revision>) -> Result<(), Error> {
+    let search = search.ok_or_else(super::view::no_search)?;
+    match demanded {
+        Some(demanded) => search.reached(demanded).await,
+        None => Ok(()),
+    }
 }
 
 /// The whole body.

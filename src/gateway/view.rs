@@ -7,8 +7,10 @@ use parking_lot::Mutex;
 
 use crate::api::Kind;
 use crate::auth::Caller;
+use crate::error::Error;
 use crate::graph::{Record, Revision, Visible, organization_of};
 use crate::registry::Reader;
+use crate::search::Search;
 
 /// From so many organizations on an answer counts as one that depends on all.
 const ORGANIZATIONS: usize = 64;
@@ -18,6 +20,8 @@ const ORGANIZATIONS: usize = 64;
 pub struct Reads {
     kinds: [bool; Kind::ALL.len()],
     organizations: BTreeSet<Arc<str>>,
+    /// Up to which revision a text was searched for, where one was.
+    searched: Option<Revision>,
 }
 
 /// A clock: what it is of, and where it stood.
@@ -60,6 +64,19 @@ impl Reads {
         }
     }
 
+    /// Up to which revision a text was searched for, where one was.
+    #[must_use]
+    pub fn searched(&self) -> Option<Revision> {
+        self.searched
+    }
+
+    /// Whether the answer may be another once the search has come further, though nothing else changes.
+    #[must_use]
+    pub fn is_provisional(&self, visible: &Visible) -> bool {
+        let clocks = || [Kind::Image, Kind::Repository].map(|kind| visible.clock(kind));
+        self.searched.is_some_and(|searched| clocks().iter().any(|clock| *clock > searched))
+    }
+
     /// The clocks of what was read, at the snapshot that it was read from.
     #[must_use]
     pub fn clocks(&self, visible: &Visible) -> Box<[Clock]> {
@@ -78,13 +95,52 @@ struct Inner {
     reader: Reader,
     caller: Caller,
     reads: Mutex<Reads>,
+    search: Option<Arc<Search>>,
+    /// What the search has to have come to for a text.
+    demanded: Option<Revision>,
+}
+
+/// What is said where a text is to be searched for and nothing does.
+pub(super) fn no_search() -> Error {
+    Error::Unavailable("this server has no search (--search off): ask without a text".to_owned())
 }
 
 impl View {
-    /// What `caller` sees by `reader`.
+    /// What `caller` sees by `reader`. Nothing is found by a text: it is of what was written, or is followed.
     #[must_use]
     pub fn new(reader: Reader, caller: Caller) -> Self {
-        Self(Arc::new(Inner { reader, caller, reads: Mutex::default() }))
+        Self::with_search(reader, caller, None, None)
+    }
+
+    /// The same, with what finds repositories by a text, up to the revision that is demanded at least.
+    #[must_use]
+    pub fn with_search(
+        reader: Reader,
+        caller: Caller,
+        search: Option<Arc<Search>>,
+        demanded: Option<Revision>,
+    ) -> Self {
+        Self(Arc::new(Inner { reader, caller, reads: Mutex::default(), search, demanded }))
+    }
+
+    /// Waits until the search has come as far as is demanded.
+    ///
+    /// # Errors
+    /// As [`super::reach_search`].
+    pub async fn reach_search(&self) -> Result<(), Error> {
+        super::reach_search(self.searcher(), self.0.demanded).await
+    }
+
+    /// The search, however far it has come.
+    #[must_use]
+    pub fn searcher(&self) -> Option<&Search> {
+        self.0.search.as_deref()
+    }
+
+    /// Notes that a text was searched for, up to this revision.
+    pub fn searched_at(&self, revision: Revision) {
+        let mut reads = self.0.reads.lock();
+        reads.searched = Some(reads.searched.map_or(revision, |before| before.min(revision)));
     }
 
     /// The snapshot.

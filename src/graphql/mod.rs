@@ -29,6 +29,7 @@ use crate::auth::{Authenticator, Authorizer};
 use crate::gateway::{Origins, Quota};
 use crate::registry::Registry;
 use crate::relay::Relay;
+use crate::search::Search;
 use mutation::MutationRoot;
 use query::QueryRoot;
 use subscription::SubscriptionRoot;
@@ -50,6 +51,8 @@ pub struct App {
     pub authenticator: Authenticator,
     /// Who may, beside the rules of the registry.
     pub authorizer: Authorizer,
+    /// What finds repositories by text; `None`: nothing does.
+    pub search: Option<Arc<Search>>,
     /// Whether those who have shown nothing may read what is public.
     pub anonymous: bool,
     /// What those who have not signed in may still leave behind.

@@ -12,9 +12,10 @@ use super::page::{ImageConnection, RepositoryConnection, repository_connection, 
 use super::scalar::{DateTime, ImageName, Int53, RepositoryName, Url};
 use super::view::{Nodes as _, View};
 use crate::api::{self, ImageType as ApiType};
-use crate::gateway::{self, PageArgs, RepositoryQuery};
+use crate::gateway::{PageArgs, RepositoryQuery, keywords_of};
 use crate::graph::{Record, organization_of};
 use crate::model::{ActionView, ImageView};
+use crate::search::updated_ms;
 
 /// What kind of image it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Enum)]
@@ -273,13 +274,13 @@ impl Repository {
 
     /// Those of its latest image's keywords that are supported ones.
     async fn keywords(&self) -> Vec<&'static str> {
-        gateway::keywords_of(&self.record).collect()
+        keywords_of(&self.record).collect()
     }
 
     /// When it was made, or one of its images was last written.
     async fn updated_at(&self) -> DateTime {
         self.view.reads_organization(organization_of(self.full_name()));
-        at_ms(gateway::updated_ms(self.view.visible(), &self.record))
+        at_ms(updated_ms(self.view.visible(), &self.record))
     }
 
     /// Whether you may change it and its images.

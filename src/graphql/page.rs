@@ -9,7 +9,7 @@ use async_graphql::{ComplexObject, Object, Result, SimpleObject};
 use super::error::fail;
 use super::node::{Image, Organization, Repository};
 use super::view::{Nodes as _, View};
-use crate::gateway::{self, FacetField, Found, ImageQuery, LONGEST_PAGE, Page, PageArgs, RepositoryQuery};
+use crate::gateway::{self, FacetField, Facets, Found, ImageQuery, LONGEST_PAGE, Page, PageArgs, RepositoryQuery};
 use crate::graph::Record;
 use crate::model::ErrorCode;
 
@@ -122,7 +122,7 @@ pub(super) fn repository_connection(
     query: RepositoryQuery,
     args: &PageArgs,
 ) -> Result<RepositoryConnection> {
-    let page = gateway::repositories(view, &query, args)?;
+    let (page, facets) = gateway::repositories(view, query, args)?;
     let (page_info, total_count) = (PageInfo::of(&page), count(page.total));
     let edge = |(cursor, found): (String, Found)| RepositoryEdge {
         cursor,
@@ -131,8 +131,7 @@ pub(super) fn repository_connection(
     };
     let edges: Vec<_> = page.items.into_iter().map(edge).collect();
     let nodes = edges.iter().map(|edge| edge.node.clone()).collect();
-    let facets = RepositoryFacets { view: view.clone(), query: Arc::new(query) };
-    Ok(RepositoryConnection { edges, nodes, page_info, total_count, facets })
+    Ok(RepositoryConnection { edges, nodes, page_info, total_count, facets: RepositoryFacets(facets) })
 }
 
 /// A value to choose.
@@ -149,14 +148,11 @@ pub(super) struct Facet {
 
 /// What there is to choose from: each counts what you see, the most frequent first.
 #[derive(Clone)]
-pub(super) struct RepositoryFacets {
-    view: View,
-    query: Arc<RepositoryQuery>,
-}
+pub(super) struct RepositoryFacets(Facets);
 
 impl RepositoryFacets {
     fn count(&self, field: FacetField, first: usize) -> Vec<Facet> {
-        let found = gateway::facet(&self.view, &self.query, field, first).into_iter();
+        let found = self.0.of(field, first).into_iter();
         found.map(|facet| Facet { value: facet.value, count: count(facet.count), selected: facet.selected }).collect()
     }
 }

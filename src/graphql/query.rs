@@ -8,7 +8,7 @@ use async_graphql::{Context, ID, Object, Result, SimpleObject};
 
 use super::Shared;
 use super::catalog::{ImageFilter, Order, RepositoryFilter};
-use super::error::fail;
+use super::error::{fail, refuse};
 use super::node::{DataPack, Entry, Image, Node, Organization, Repository, Viewer};
 use super::page::{
     ImageConnection, OrganizationConnection, RepositoryConnection, image_connection, organization_connection,
@@ -21,6 +21,7 @@ use crate::api::{Kind, SUPPORTED_KEYWORDS};
 use crate::auth::Verb;
 use crate::gateway::{self, ImageQuery, LONGEST_PAGE, PageArgs, RepositoryQuery, Suggested};
 use crate::model::{self, ErrorCode, ImageView, docs_diff, image_changes};
+use crate::search::MAX_SUGGESTIONS;
 
 /// The most names that are resolved at a time: as many as a pack has.
 pub const RESOLVED_NAMES: usize = MAX_PACK_NAMES;
@@ -175,7 +176,8 @@ impl QueryRoot {
     async fn repositories(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "A text to search for: names, words, or a whole org/repo:tag.")] query: Option<String>,
+        #[graphql(desc = "A text to search for: names, words, or a whole org/repo:tag. One typo is forgiven.")]
+        query: Option<String>,
         #[graphql(desc = "Which.")] filter: Option<RepositoryFilter>,
         #[graphql(desc = "The order: by RELEVANCE with a query, else by NAME, where it isn't said.")] order_by: Option<
             Order,
@@ -186,7 +188,11 @@ impl QueryRoot {
         #[graphql(desc = "Only those before this cursor. Not by RELEVANCE.")] before: Option<String>,
     ) -> Result<RepositoryConnection> {
         let query = RepositoryQuery::new(query, filter.map(Into::into), order_by.map(Into::into))?;
-        repository_connection(view(ctx), query, &PageArgs { first, after, last, before })
+        let view = view(ctx);
+        if query.has_text() {
+            view.reach_search().await.map_err(|error| refuse(&error))?;
+        }
+        repository_connection(view, query, &PageArgs { first, after, last, before })
     }
 
     /// Organizations, in order of name.
@@ -207,16 +213,17 @@ impl QueryRoot {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The text, as far as it is typed.")] text: String,
-        #[graphql(desc = "So many, at most 100.", default = 8)] first: i32,
+        #[graphql(desc = "So many, at most 20.", default = 8)] first: i32,
     ) -> Result<Vec<Suggestion>> {
         let first = usize::try_from(first).map_err(|_| fail(ErrorCode::Invalid, "first can't be negative"))?;
-        at_most("suggestions", first, LONGEST_PAGE)?;
+        at_most("suggestions", first, MAX_SUGGESTIONS)?;
         let view = view(ctx);
         let node = |found| match found {
             Suggested::Image(record) => Node::Image(view.image_of(&record)),
             Suggested::Repository(record) => Node::Repository(view.repository_of(&record)),
             Suggested::Organization(record) => Node::Organization(view.organization_of(&record)),
         };
+        view.reach_search().await.map_err(|error| refuse(&error))?;
         let found = gateway::suggest(view, &text, first)?;
         Ok(found.into_iter().map(|(text, found)| Suggestion { text, node: node(found) }).collect())
     }

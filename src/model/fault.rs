@@ -90,6 +90,12 @@ impl Fault {
         Self { code, message: message.into(), path: Vec::new(), hint: None }
     }
 
+    /// That of an error of the verbs: the first, where there are several.
+    #[must_use]
+    pub fn of(error: &Error) -> Self {
+        faults(error).into_iter().next().unwrap_or_else(|| Self::new(ErrorCode::of(error), error.to_string()))
+    }
+
     /// The same at `path`.
     #[must_use]
     pub fn at(mut self, path: impl IntoIterator<Item = impl Into<String>>) -> Self {

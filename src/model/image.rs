@@ -116,7 +116,9 @@ impl<'a> ImageView<'a> {
     /// What it is built for; `None` where that isn't known, however that is spelled.
     #[must_use]
     pub fn architecture(&self) -> Option<String> {
-        self.text(Field::Arch).filter(|arch| !arch.eq_ignore_ascii_case(UNKNOWN_ARCHITECTURE))
+        let text = self.text(Field::Arch)?;
+        let text = text.trim();
+        (!text.is_empty() && !text.eq_ignore_ascii_case(UNKNOWN_ARCHITECTURE)).then(|| text.to_owned())
     }
 
     /// Its size in bytes; `None` for the default, 0.

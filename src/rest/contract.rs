@@ -142,7 +142,7 @@ pub(super) const FACETS: [&str; 4] = ["organization", "keyword", "type", "archit
 pub(super) const KINDS: [&str; 4] = ["IMAGE", "REPOSITORY", "ORGANIZATION", "DATA_PACK"];
 
 static REPOSITORIES: [Parameter; 13] = [
-    may("q", Sort::Text(crate::gateway::TEXT_BYTES), "A text to search for: names, words, or a whole org/repo:tag."),
+    may("q", Sort::Text(crate::search::MAX_TEXT), "A text to search for: names, words, or a whole org/repo:tag."),
     may("name", Sort::Texts(NAME), "One of these full names, org/repo."),
     ORGANIZATION,
     KEYWORD,
@@ -185,8 +185,8 @@ static COMPARE: [Parameter; 2] = [
     must("to", Sort::Text(NAME), "The full name of the one that it is."),
 ];
 static SUGGEST: [Parameter; 2] = [
-    must("q", Sort::Text(crate::gateway::TEXT_BYTES), "The text, as far as it is typed."),
-    may("limit", Sort::Number(1, crate::gateway::LONGEST_PAGE, 8), "How many at most."),
+    must("q", Sort::Text(crate::search::MAX_TEXT), "The text, as far as it is typed."),
+    may("limit", Sort::Number(1, crate::search::MAX_SUGGESTIONS, 8), "How many at most."),
 ];
 static EVENTS: [Parameter; 3] = [
     may("kind", Sort::Words(&KINDS), "What to follow; all of it where it isn't said."),

@@ -58,7 +58,7 @@ pub(super) fn feed(call: &Call, view: &View) -> Result<Made, Problem> {
         "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<feed xmlns=\"http://www.w3.org/2005/Atom\">\n  \
          <id>urn:imagehub:repository:{shown}</id>\n  <title>{shown}</title>\n  <updated>{}</updated>\n  \
          <author><name>{}</name></author>\n  <link rel=\"self\" href=\"{BASE}/repositories/{shown}/feed.atom\"/>\n",
-        time(crate::gateway::updated_ms(view.visible(), record)),
+        time(crate::search::updated_ms(view.visible(), record)),
         escaped(call.first_name()),
     );
     for image in view.visible().tags(&name).iter().take(ENTRIES) {

@@ -171,6 +171,17 @@ impl Problem {
         Self { retry_after: Some(seconds), ..problem }
     }
 
+    /// It can't be answered now.
+    pub(super) fn unavailable(fault: Fault) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, fault.code, fault.message);
+        Self { retry_after: Some(1), ..problem }
+    }
+
+    /// Whether it may be answered later.
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
     /// The method is none of the path's.
     pub(super) fn method(allow: &str) -> Self {
         let detail = format!("this path takes {allow}");

@@ -86,8 +86,10 @@ fn check(parameter: &Parameter, value: &str) -> Result<(), Problem> {
     let name = parameter.name;
     match parameter.sort {
         Sort::Text(longest) | Sort::Texts(longest) => {
-            if value.len() > longest {
-                let message = format!("it has {} bytes; {longest} is the most (limit: {name})", value.len());
+            // As a schema's maxLength counts.
+            let length = value.chars().count();
+            if length > longest {
+                let message = format!("it has {length} characters; {longest} is the most (limit: {name})");
                 let fault = Fault::new(ErrorCode::LimitExceeded, message);
                 return Err(Problem::parameter(StatusCode::BAD_REQUEST, name, fault));
             }

@@ -91,6 +91,9 @@ fn page_of(params: &Params) -> PageArgs {
 
 /// A fault of a list's query, in the words of its parameters.
 fn refused(fault: Fault) -> Problem {
+    if fault.code == ErrorCode::Unavailable {
+        return Problem::unavailable(fault);
+    }
     let name = match fault.code {
         ErrorCode::CursorInvalid => "cursor",
         _ => "sort",
@@ -170,7 +173,7 @@ fn repositories(call: &Call, view: &View) -> Result<Made, Problem> {
     };
     let query =
         RepositoryQuery::new(params.get("q").map(str::to_owned), Some(filter), order(params)).map_err(refused)?;
-    let page = gateway::repositories(view, &query, &page_of(params)).map_err(refused)?;
+    let (page, facets) = gateway::repositories(view, query, &page_of(params)).map_err(refused)?;
     let latest = |found: &gateway::Found| {
         let head = found.record.repository()?;
         view.visible().tags(head.name()).first().cloned()
@@ -183,14 +186,14 @@ fn repositories(call: &Call, view: &View) -> Result<Made, Problem> {
         .iter()
         .filter_map(|(_, found)| Repository::of(view, &found.record, found.matched.as_deref()))
         .collect();
-    let facets = params.all("facets").map(|wanted| facets(view, &query, &wanted));
+    let facets = params.all("facets").map(|wanted| shown_facets(&facets, &wanted));
     let link = link(call, next.as_deref());
     Ok(Made { body: json(&RepositoryPage { items, total: page.total, next, facets }), link })
 }
 
-fn facets(view: &View, query: &RepositoryQuery, wanted: &[&str]) -> Facets {
+fn shown_facets(facets: &gateway::Facets, wanted: &[&str]) -> Facets {
     let of = |name: &str, field: FacetField, most: usize| {
-        let counted = || gateway::facet(view, query, field, most).into_iter().map(Facet::from).collect();
+        let counted = || facets.of(field, most).into_iter().map(Facet::from).collect();
         wanted.contains(&name).then(counted)
     };
     let [organization, keyword, sort, architecture] = FACETS;
@@ -252,7 +255,10 @@ fn compare(call: &Call, view: &View) -> Result<Made, Problem> {
 fn suggest(call: &Call, view: &View) -> Result<Made, Problem> {
     let most = call.params.number("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(8);
     let found = gateway::suggest(view, call.params.get("q").unwrap_or_default(), most);
-    let found = found.map_err(|fault| Problem::parameter(StatusCode::BAD_REQUEST, "q", fault))?;
+    let found = found.map_err(|fault| match fault.code {
+        ErrorCode::Unavailable => Problem::unavailable(fault),
+        _ => Problem::parameter(StatusCode::BAD_REQUEST, "q", fault),
+    })?;
     let of = |(text, found): (String, Suggested)| {
         let kind = match found {
             Suggested::Image(_) => Kind::Image,

@@ -14,7 +14,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::gateway::{Answer, REVISION, names_tag};
+use crate::gateway::{Answer, REVISION, SEARCH_REVISION, names_tag};
 use crate::graph::Revision;
 
 /// From this size on a body is compressed where the client takes gzip, in bytes.
@@ -58,7 +58,13 @@ fn compressed(body: &[u8]) -> Option<Bytes> {
 }
 
 /// The answer to a GET: 304 for a client that has it.
-pub(super) fn read(answer: &Answer, media: &'static str, revision: Revision, told: Told<'_>) -> Response {
+pub(super) fn read(
+    answer: &Answer,
+    media: &'static str,
+    revision: Revision,
+    searched: Option<Revision>,
+    told: Told<'_>,
+) -> Response {
     let packs = answer.body.len() >= COMPRESS_FROM && takes_gzip(told.headers);
     let etag = if packs { format!("{}{GZIP}\"", answer.etag.trim_end_matches('"')) } else { answer.etag.clone() };
     let mut response = if has(told.headers, &answer.etag) {
@@ -85,6 +91,9 @@ pub(super) fn read(answer: &Answer, media: &'static str, revision: Revision, tol
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(control));
     headers.append(VARY, HeaderValue::from_static("Accept, Accept-Encoding, Authorization"));
     headers.insert(REVISION, revision.0.into());
+    if let Some(searched) = searched {
+        headers.insert(SEARCH_REVISION, searched.0.into());
+    }
     response
 }
 

@@ -28,7 +28,7 @@ use crate::relay::Turn;
 
 /// How long a browser may go by what it was told of who may ask.
 const PREFLIGHT_SECONDS: &str = "600";
-const EXPOSED: &str = "imagehub-revision, etag, link, location, retry-after, ratelimit, ratelimit-policy, \
+const EXPOSED: &str = "imagehub-revision, imagehub-search-revision, etag, link, location, retry-after, ratelimit, ratelimit-policy, \
                        preference-applied";
 const TAKEN: &str =
     "authorization, content-type, imagehub-min-revision, if-match, if-none-match, prefer, last-event-id";
@@ -88,7 +88,8 @@ pub(super) struct Call {
 impl Call {
     /// What the caller sees now.
     pub(super) fn view(&self) -> View {
-        View::new(self.shared.app.registry.reader(&self.caller), self.caller.clone())
+        let App { registry, search, .. } = &self.shared.app;
+        View::with_search(registry.reader(&self.caller), self.caller.clone(), search.clone(), None)
     }
 
     /// What the caller writes with.
@@ -204,7 +205,10 @@ async fn here(
     let names = names.map_err(|_| Problem::unreadable("the path is not percent-encoded UTF-8"))?;
     let names = names.iter().map(|(_, value)| value.to_owned()).collect();
     let params = Params::read(&parts.uri, query(endpoint, read))?;
-    gateway::reach(&shared.app.registry, &parts.headers).await?;
+    let demanded = gateway::reach(&shared.app.registry, &parts.headers).await?;
+    if params.get("q").is_some_and(|text| !text.trim().is_empty()) {
+        gateway::reach_search(shared.app.search.as_deref(), demanded).await?;
+    }
     let (method, headers, uri) = (parts.method, parts.headers, parts.uri);
     let call = Call { shared: Arc::clone(shared), endpoint, method, names, params, caller, headers, uri };
     match (endpoint, read.as_str()) {

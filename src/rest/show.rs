@@ -222,7 +222,7 @@ impl Repository {
             download_count: head.downloads.min(MAX_EXACT),
             keywords: gateway::keywords_of(record).collect(),
             tag_count: tags.len(),
-            updated_at: at_ms(gateway::updated_ms(visible, record)),
+            updated_at: at_ms(crate::search::updated_ms(visible, record)),
             latest_image: tags.first().and_then(|image| Image::of(visible, image, false)),
             matched_image: matched.and_then(|image| Image::of(visible, image, false)),
         })

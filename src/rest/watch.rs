@@ -109,15 +109,17 @@ pub(super) async fn answer(call: Call) -> Result<Response, Problem> {
         return Ok(follow(call, answer, revision, permit));
     }
     let waits = wait(&call.headers).filter(|_| respond::has(&call.headers, &answer.etag));
+    let search = call.shared.app.search.as_deref();
     let Some(time) = waits else {
-        return Ok(respond::read(&answer, media, revision, serve::told(&call)));
+        return Ok(respond::read(&answer, media, revision, answer.searched(search), serve::told(&call)));
     };
     let permit = place(&call)?;
     let mark = answer.mark();
     drop(answer);
     let (answer, revision) = changed(&call, &mark, time).await?;
     drop(permit);
-    let mut response = respond::read(&answer, media, revision, serve::told(&call));
+    let searched = answer.searched(call.shared.app.search.as_deref());
+    let mut response = respond::read(&answer, media, revision, searched, serve::told(&call));
     let applied = HeaderValue::from_str(&format!("wait={}", time.as_secs()));
     response.headers_mut().extend(applied.ok().map(|applied| (PREFERENCE_APPLIED, applied)));
     Ok(response)
@@ -137,13 +139,23 @@ async fn changed(call: &Call, known: &Answer, time: Duration) -> Result<(Arc<Ans
     let mut changes = call.shared.app.registry.graph().all_changes();
     // What happened since it was read must not have to wait for the next change.
     changes.mark_changed();
+    // What a text finds may be another, too, once the search has come further.
+    let mut search = call.shared.app.search.as_ref().map(|search| search.progress());
     loop {
         let revision = tokio::select! {
             biased;
             () = call.caller.revoked() => return Err(serve::revoked()),
             () = call.shared.app.stop.cancelled() => return Ok((seen, call.view().visible().revision())),
             () = tokio::time::sleep_until(ends) => return Ok((seen, call.view().visible().revision())),
-            changed = changes.changed() => {
+            changed = async {
+                match &mut search {
+                    Some(search) if seen.is_provisional() => tokio::select! {
+                        changed = changes.changed() => changed,
+                        changed = search.changed() => changed,
+                    },
+                    _ => changes.changed().await,
+                }
+            } => {
                 if changed.is_err() {
                     return Ok((seen, call.view().visible().revision()));
                 }
@@ -236,6 +248,8 @@ impl Followed {
                         return Some(self.put(revision));
                     }
                 }
+                // Whoever follows comes again.
+                Err(problem) if problem.is_unavailable() => return None,
                 // It is gone, or not to be seen any more; or the token isn't good any more.
                 Err(problem) => {
                     self.over = true;

@@ -39,6 +39,7 @@ use crate::graphql;
 use crate::kube_api;
 use crate::registry::Registry;
 use crate::rest;
+use crate::search::Search;
 use crate::storage::Storage;
 use critical::Critical;
 
@@ -73,6 +74,8 @@ pub struct Config {
     pub create_organizations: OrganizationCreators,
     /// What the cache of packs holds at most, in bytes.
     pub pack_cache_bytes: u64,
+    /// Whether repositories are found by text.
+    pub search: bool,
     /// Who may use the gateway.
     pub gateway: GatewayAccess,
 }
@@ -225,6 +228,7 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     measured.send_replace(Some(Arc::new(metrics::all(&registry, &requests))));
 
     let (ending, end) = (CancellationToken::new(), CancellationToken::new());
+    let search = if config.search { Some(searched(&registry, &mut tasks)?) } else { None };
     let member = if let Some(replica) = replica {
         replica.join(&registry, ending.clone(), end.clone(), &mut tasks)?
     } else {
@@ -238,6 +242,7 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
         registry: Arc::clone(&registry),
         authenticator: authenticator.clone(),
         authorizer: opened.authorizer.clone(),
+        search: search.clone(),
         anonymous: config.gateway.anonymous,
         quota: Arc::clone(&quota),
         origins: config.gateway.origins.clone(),
@@ -250,6 +255,7 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
         registry: Arc::clone(&registry),
         authenticator: authenticator.clone(),
         authorizer: opened.authorizer.clone(),
+        search,
         anonymous: config.gateway.anonymous,
         quota,
         relay: relay.clone(),
@@ -294,6 +300,13 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     info!(kube = %kube_at, http = %http_at, revision = %visible.revision(), took = ?ready.took, "ready");
     let Opened { storage, close, .. } = opened;
     Ok(Running { ready, storage, close, tasks, member, end, is_ready, ending, stop })
+}
+
+/// A search over what the registry has, which fills itself from now on.
+fn searched(registry: &Registry, tasks: &mut Critical) -> Result<Arc<Search>, ServerError> {
+    let (search, indexer) = Search::open(Arc::clone(registry.graph())).map_err(fatal)?;
+    tasks.spawn_with_reason("the search", async { format!("the search can't go on: {}", indexer.run().await) });
+    Ok(search)
 }
 
 impl Running {

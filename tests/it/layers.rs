@@ -4,21 +4,22 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which layers each layer may name. From the bottom up.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("api", &["error"]),
     ("error", &["api"]),
     ("clock", &[]),
     ("storage", &["api", "clock", "error"]),
     ("graph", &["api", "clock", "error", "storage"]),
+    ("search", &["api", "clock", "error", "graph"]),
     ("auth", &["api", "clock", "error", "graph"]),
     ("datapack", &["api", "error", "graph", "auth"]),
     ("registry", &["api", "clock", "error", "storage", "graph", "datapack", "auth"]),
     ("controller", &["api", "clock", "error", "graph", "auth", "registry", "datapack"]),
     ("model", &["api", "error", "graph"]),
     ("relay", &["error", "auth"]),
-    ("gateway", &["api", "clock", "error", "graph", "registry", "auth", "model"]),
-    ("graphql", &["api", "clock", "error", "graph", "datapack", "registry", "auth", "model", "relay", "gateway"]),
-    ("rest", &["api", "clock", "error", "graph", "registry", "auth", "model", "relay", "gateway"]),
+    ("gateway", &["api", "clock", "error", "graph", "search", "registry", "auth", "model"]),
+    ("graphql", &["api", "clock", "error", "graph", "search", "datapack", "registry", "auth", "model", "relay", "gateway"]),
+    ("rest", &["api", "clock", "error", "graph", "search", "registry", "auth", "model", "relay", "gateway"]),
     ("kube_api", &["api", "clock", "error", "graph", "datapack", "registry", "controller", "auth", "relay"]),
     ("server", ALL),
     ("cli", ALL),
@@ -29,6 +30,7 @@ const ALL: &[&str] = &[
     "clock",
     "storage",
     "graph",
+    "search",
     "auth",
     "datapack",
     "registry",

@@ -3,6 +3,7 @@
 pub mod import;
 pub mod inside;
 pub mod reads;
+pub mod search;
 pub mod start;
 pub mod watchers;
 pub mod writes;

@@ -15,32 +15,38 @@ const RATE: u32 = 1000;
 /// Overwrites under way at a time.
 const UNDER_WAY: usize = 64;
 
+/// A server that has just started and has answered a list and a pack, and how long that took.
+async fn started(plan: &Plan, dir: &Path, flags: &[&str]) -> (Server, Duration) {
+    let started = Instant::now();
+    let server = Server::start_with(dir, Cores::All, flags).await;
+    let client = Client::new(&server);
+    let list = client.json(&Ask::get(format!("{GROUP}/images?limit=500"))).await;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(500));
+    let body = pack(&spread(plan.images, 100, 5), "detail").to_string();
+    let made = client.json(&Ask::post(format!("{GROUP}/datapacks"), body)).await;
+    assert_eq!(made["status"]["codes"], 1);
+    let took = started.elapsed();
+    eprintln!("  ready after {:.1?}, a list and a pack after {took:.1?}", server.took);
+    (server, took)
+}
+
 /// Starts after SIGKILL, with the data in the page cache.
 pub async fn starts(plan: &Plan, data: &Data, dir: &Path, report: &mut Report) {
     data.copy(dir);
     let mut times = Vec::new();
-    let (mut resident, mut peak) = (0.0, 0.0);
     for round in 0..=plan.starts {
-        let started = Instant::now();
-        let server = Server::start(dir, Cores::All).await;
-        let client = Client::new(&server);
-        let list = client.json(&Ask::get(format!("{GROUP}/images?limit=500"))).await;
-        assert_eq!(list["items"].as_array().map(Vec::len), Some(500));
-        let body = pack(&spread(plan.images, 100, 5), "detail").to_string();
-        let made = client.json(&Ask::post(format!("{GROUP}/datapacks"), body)).await;
-        assert_eq!(made["status"]["codes"], 1);
-        let took = started.elapsed();
-        eprintln!("  ready after {:.1?}, a list and a pack after {took:.1?}", server.took);
-        server.settle().await;
-        eprintln!("  idle after {:.1?}", started.elapsed());
+        let (server, took) = started(plan, dir, &[]).await;
         // The first is not after a kill.
         if round > 0 {
             times.push(took.as_secs_f64());
-            resident = server.resident();
-            peak = memory(server.pid(), "VmHWM");
         }
         server.kill();
     }
+    // What the search takes its own row tells.
+    let (server, _) = started(plan, dir, &["--search", "off"]).await;
+    server.settle().await;
+    let (resident, peak) = (server.resident(), memory(server.pid(), "VmHWM"));
+    server.kill();
     let note = format!("the slowest of {}, {} images", times.len(), plan.images);
     report.figure(
         "start after kill -9, to a list and a pack",

@@ -18,7 +18,7 @@ use crate::gateway::{Answer, Key};
 use crate::graph::Revision;
 use crate::graphql::error::{complete, server_error};
 use crate::graphql::view::View;
-use crate::graphql::{Answered, Shared};
+use crate::graphql::{Answered, App, Shared};
 use crate::model::ErrorCode;
 
 /// A request, and who makes it.
@@ -27,6 +27,8 @@ pub(super) struct Asked {
     pub(super) caller: Caller,
     /// Whether it came in a way in which writes may come.
     pub(super) writes: bool,
+    /// The revision that it demands.
+    pub(super) demanded: Option<Revision>,
 }
 
 /// An operation's answer.
@@ -40,7 +42,7 @@ pub(super) struct Done {
 /// What became of a request.
 pub(super) enum Outcome {
     /// A whole answer of a query, without errors.
-    Kept { answer: Arc<Answer>, revision: Revision, signed_in: bool },
+    Kept { answer: Arc<Answer>, revision: Revision, searched: Option<Revision>, signed_in: bool },
     /// Any other that was executed, or at least validated.
     Done(Box<Done>),
     /// It was not executed. Without a status it is a fault of the operation itself.
@@ -55,6 +57,12 @@ struct Prepared {
     sort: OperationType,
 }
 
+/// What the caller sees now.
+fn view(shared: &Shared, asked: &Asked) -> View {
+    let App { registry, search, .. } = &shared.app;
+    View::with_search(registry.reader(&asked.caller), asked.caller.clone(), search.clone(), asked.demanded)
+}
+
 fn refuse(status: Option<StatusCode>, error: ServerError) -> Outcome {
     Outcome::Refused { status, error: Box::new(error) }
 }
@@ -65,7 +73,7 @@ pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked) -> Outcome {
         Ok(document) => document,
         Err(error) => return refuse(status_without_document(&asked.params), error),
     };
-    let view = View::new(shared.app.registry.reader(&asked.caller), asked.caller.clone());
+    let view = view(shared, asked);
     let signed_in = asked.caller.is_authenticated();
     let revision = view.visible().revision();
     let operation = asked.params.operation_name.as_deref();
@@ -75,7 +83,8 @@ pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked) -> Outcome {
     let parts = [document.text.as_bytes(), named[0], named[1], &variables];
     let key = Key::new(&parts, &asked.caller, view.visible());
     if let Some(answer) = shared.transport.answers.get(&key, view.visible()) {
-        return Outcome::Kept { answer, revision, signed_in };
+        let searched = answer.searched(shared.app.search.as_deref());
+        return Outcome::Kept { answer, revision, searched, signed_in };
     }
     let Prepared { request, view, answered, sort } = match prepare(shared, &document.text, asked, view) {
         Ok(prepared) => prepared,
@@ -99,7 +108,8 @@ pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked) -> Outcome {
     if sort == OperationType::Query && response.errors.is_empty() {
         let answer = Arc::new(Answer::new(&view.reads(), view.visible(), respond::body(&response), None));
         shared.transport.answers.put(key, &answer);
-        return Outcome::Kept { answer, revision, signed_in };
+        let searched = answer.searched(shared.app.search.as_deref());
+        return Outcome::Kept { answer, revision, searched, signed_in };
     }
     let revision = if sort == OperationType::Mutation { shared.app.registry.graph().revision() } else { revision };
     Outcome::Done(Box::new(Done { response, revision, limited: answered.is_limited() }))
@@ -127,7 +137,7 @@ pub(super) fn stream(shared: &Arc<Shared>, asked: &Asked) -> Result<BoxStream<'s
         return Err(server_error(ErrorCode::Unauthenticated, "the token has been taken back, or has expired"));
     }
     let document = shared.transport.documents.find(&asked.params)?;
-    let view = View::new(shared.app.registry.reader(&asked.caller), asked.caller.clone());
+    let view = view(shared, asked);
     let Prepared { request, sort, .. } = prepare(shared, &document.text, asked, view)?;
     shared.transport.documents.keep(&document);
     if sort == OperationType::Mutation && !asked.writes {

@@ -53,6 +53,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a browser may go by what it was told of who may ask.
 const PREFLIGHT_SECONDS: &str = "600";
 
+/// What pages of other sites may read of an answer's headers.
+const EXPOSED: &str = "imagehub-revision, imagehub-search-revision, etag, retry-after";
+
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
 /// What the transport keeps.
@@ -83,7 +86,7 @@ async fn answer(Shown(shared): Shown<Arc<Shared>>, request: Request<Body>) -> Re
     headers.append(VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = allowed {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("imagehub-revision, etag, retry-after"));
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
     response
 }
@@ -146,9 +149,10 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
         Ok(caller) => caller,
         Err(error) => return respond::failed(&error, form),
     };
-    if let Err(error) = gateway::reach(&shared.app.registry, headers).await {
-        return respond::failed(&error, form);
-    }
+    let demanded = match gateway::reach(&shared.app.registry, headers).await {
+        Ok(demanded) => demanded,
+        Err(error) => return respond::failed(&error, form),
+    };
     let mut sent = bytes::Bytes::new();
     let params = if posted {
         match gateway::read_body(body).await {
@@ -169,7 +173,7 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
         Ok(params) => params,
         Err(message) => return refused(StatusCode::BAD_REQUEST, form, &server_error(ErrorCode::Invalid, message)),
     };
-    let asked = Asked { params, caller, writes: posted };
+    let asked = Asked { params, caller, writes: posted, demanded };
     if media == Media::EventStream {
         return sse::respond(&shared, &asked);
     }
@@ -187,8 +191,12 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
         execute::execute(&shared, &asked).await
     };
     match outcome {
-        Outcome::Kept { answer, revision, signed_in } => {
-            respond::kept(&answer, revision, signed_in, media, &parts.method, headers)
+        Outcome::Kept { answer, revision, searched, signed_in } => {
+            let mut response = respond::kept(&answer, revision, signed_in, media, &parts.method, headers);
+            if let Some(searched) = searched {
+                response.headers_mut().insert(gateway::SEARCH_REVISION, searched.0.into());
+            }
+            response
         }
         Outcome::Done(done) => respond::done(&done, media),
         Outcome::Refused { status, error } => {

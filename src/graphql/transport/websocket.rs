@@ -235,7 +235,7 @@ impl Connection {
             Ok(params) => params,
             Err(message) => return failed(server_error(ErrorCode::Invalid, message)),
         };
-        let answers = match execute::stream(&self.shared, &Asked { params, caller, writes: true }) {
+        let answers = match execute::stream(&self.shared, &Asked { params, caller, writes: true, demanded: None }) {
             Ok(answers) => answers,
             Err(error) => return failed(error),
         };

@@ -90,5 +90,5 @@ pub fn document() -> String {
 pub(super) fn answer(call: &Call) -> Response {
     let view = call.view();
     let answer = Answer::new(&view.reads(), view.visible(), DOCUMENT.clone(), None);
-    respond::read(&answer, JSON, view.visible().revision(), serve::told(call))
+    respond::read(&answer, JSON, view.visible().revision(), None, serve::told(call))
 }

@@ -16,6 +16,7 @@ use axum::body::Body;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use crate::auth::users::{Tokens, Users};
 use crate::auth::{Authenticator, Authorizer};
 use crate::gateway::{Origins, Quota};
 use crate::registry::testing::{Hub, image, repository};
+use crate::search::{Indexer, Search};
 
 /// A door to a small catalogue, with users: root, an administrator; alice, who manages `acme`; bob.
 struct Door {
@@ -34,6 +36,7 @@ struct Door {
     router: Router,
     dir: TempDir,
     tokens: Arc<Tokens>,
+    indexer: Mutex<Indexer>,
 }
 
 /// An answer, its body read to the end.
@@ -98,10 +101,12 @@ impl Door {
         })
         .unwrap();
         let tokens = Arc::new(Tokens::new(dir.path()));
+        let (search, indexer) = Search::open(Arc::clone(hub.registry.graph())).unwrap();
         let mut app = App {
             registry: Arc::clone(&hub.registry),
             authenticator: Authenticator::local(Some(Arc::clone(&tokens)), None, hub.clock.clone()),
             authorizer: Authorizer::Rules,
+            search: Some(search),
             anonymous: true,
             quota: Arc::new(Quota::default()),
             relay: None,
@@ -109,7 +114,8 @@ impl Door {
             stop: CancellationToken::new(),
         };
         change(&mut app);
-        let door = Self { router: router(app.clone()).all, app, hub, dir, tokens };
+        let indexer = Mutex::new(indexer);
+        let door = Self { router: router(app.clone()).all, app, hub, dir, tokens, indexer };
         door.fill().await;
         door
     }
@@ -160,7 +166,13 @@ impl Door {
         token
     }
 
+    /// Brings the search to where the catalogue is.
+    fn settle(&self) {
+        self.indexer.lock().catch_up().unwrap();
+    }
+
     async fn send(&self, request: Request<Body>) -> Answer {
+        self.settle();
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();

@@ -45,7 +45,7 @@ async fn lists_are_filtered_sorted_and_searched_as_the_other_door_s_are() {
         ("organization=labring&organization=other&keyword=database", "labring/mysql other/redis"),
         ("keyword=Database&keyword=Storage", "labring/mysql"),
         ("architecture=", "other/redis"),
-        ("architecture=ARM64&architecture=", "labring/mysql other/redis"),
+        ("architecture=arm64&architecture=", "labring/mysql other/redis"),
         ("type=CLUSTER_IMAGE", "labring/mysql labring/nginx other/redis"),
         ("type=CLOUD_IMAGE", ""),
         ("q=nginx", "labring/nginx"),
