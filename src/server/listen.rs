@@ -1,5 +1,6 @@
 //! Accepting connections: how many, how slowly they may go, and how they end.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use http::header::CONNECTION;
+use http::{HeaderValue, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -76,6 +79,9 @@ pub struct Door {
 /// How doors stop.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
+    /// Clients should ask elsewhere: each is told at its next answer. An HTTP/1 connection that is closed while it is
+    /// idle may just be bringing a request, which then fails (RFC 9112 section 9.6); one that was told is not used again.
+    pub leave: CancellationToken,
     /// No more connections; those that are there finish what they are at.
     pub drain: CancellationToken,
     /// Every connection is a task here.
@@ -101,9 +107,9 @@ impl Door {
             match accepted {
                 Ok((stream, _)) => {
                     refused = false;
-                    let (acceptor, router, drain) = (acceptor.clone(), self.router.clone(), stop.drain.clone());
+                    let (acceptor, router, ending) = (acceptor.clone(), self.router.clone(), stop.clone());
                     stop.connections.spawn(async move {
-                        connection(stream, acceptor, router, drain).await;
+                        connection(stream, acceptor, router, &ending).await;
                         drop(permit);
                     });
                 }
@@ -126,14 +132,14 @@ fn is_of_the_client(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Router, drain: CancellationToken) {
+async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Router, stop: &Stop) {
     // Answers are written whole; waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
     let stream = Hurried::new(stream, STALL_TIME);
-    let Some(acceptor) = acceptor else { return serve(stream, router, None, drain).await };
+    let Some(acceptor) = acceptor else { return serve(stream, router, None, stop).await };
     let shake = tokio::select! {
         shake = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)) => shake,
-        () = drain.cancelled() => return,
+        () = stop.drain.cancelled() => return,
     };
     let stream = match shake {
         Ok(Ok(stream)) => stream,
@@ -141,7 +147,7 @@ async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Ro
         Err(_) => return debug!("a TLS handshake took too long"),
     };
     let peer = stream.get_ref().1.peer_certificates().map(|chain| Arc::new(Peer::new(chain)));
-    serve(stream, router, peer, drain).await;
+    serve(stream, router, peer, stop).await;
 }
 
 /// Serves a connection; `peer` is what its client has shown, if anything.
@@ -149,7 +155,7 @@ async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     peer: Option<Arc<Peer>>,
-    drain: CancellationToken,
+    stop: &Stop,
 ) {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -163,15 +169,24 @@ async fn serve(
         .max_header_list_size(HTTP2_HEADERS)
         .keep_alive_interval(HTTP2_PING.0)
         .keep_alive_timeout(HTTP2_PING.1);
-    let begun = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&begun);
+    let (begun, http2) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (seen, spoken, leave) = (Arc::clone(&begun), Arc::clone(&http2), stop.leave.clone());
     let service = service_fn(move |request: http::Request<Incoming>| {
+        let of_http2 = request.version() == Version::HTTP_2;
         seen.store(true, Ordering::Relaxed);
+        spoken.store(of_http2, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         if let Some(peer) = &peer {
             request.extensions_mut().insert(Arc::clone(peer));
         }
-        router.clone().oneshot(request)
+        let (answer, leave) = (router.clone().oneshot(request), leave.clone());
+        async move {
+            let mut response = answer.await?;
+            if leave.is_cancelled() && !of_http2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     // A watch may be upgraded to a WebSocket.
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -179,7 +194,7 @@ async fn serve(
     // The library's own limits begin once it knows which version of HTTP is spoken.
     let first_due = tokio::time::sleep(HEADER_TIME);
     tokio::pin!(first_due);
-    let (mut draining, mut first_waited_for) = (false, true);
+    let (mut leaving, mut draining, mut first_waited_for) = (false, false, true);
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -188,7 +203,14 @@ async fn serve(
                 }
                 return;
             }
-            () = drain.cancelled(), if !draining => {
+            // A connection of HTTP/2 is left without a loss (GOAWAY, RFC 9113 section 6.8).
+            () = stop.leave.cancelled(), if !leaving => {
+                leaving = true;
+                if http2.load(Ordering::Relaxed) {
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+            () = stop.drain.cancelled(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }
@@ -199,5 +221,41 @@ async fn serve(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// Sends a request, and reads what comes of it up to the body's end.
+    async fn ask(stream: &mut TcpStream) -> String {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"here") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "it ended: {}", answer.escape_ascii());
+        }
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_asks_a_server_that_leaves_is_answered_and_told_to_go() {
+        let listener = bind("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), Stop::default());
+        let router = Router::new().route("/", get(async || "here"));
+        let door = tokio::spawn(Door { listener, tls: None, router }.serve(stop.clone()));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert!(!ask(&mut stream).await.contains("connection: close"));
+        stop.leave.cancel();
+        // It is answered, and hears of it; who comes anew is, too.
+        for mut stream in [stream, TcpStream::connect(address).await.unwrap()] {
+            assert!(ask(&mut stream).await.contains("connection: close"));
+            assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "the connection ends");
+        }
+        stop.drain.cancel();
+        door.await.unwrap();
     }
 }

@@ -58,6 +58,8 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(20);
 /// How long a replica that is told to stop goes on accepting, while the cluster learns that it is not ready: who
 /// has not heard of it yet must not be refused.
 pub const SPREAD_TIME: Duration = Duration::from_secs(8);
+/// For how long before that ends whoever asks is told to ask elsewhere from now on.
+pub const LEAVE_TIME: Duration = Duration::from_secs(4);
 
 /// How a server is to run.
 #[derive(Debug, Clone)]
@@ -325,13 +327,19 @@ impl Running {
         if let Some(member) = &self.member {
             info!("stopping: another replica takes over, and what still comes here is sent on");
             member.release.cancel();
+            let spread = async {
+                tokio::time::sleep(SPREAD_TIME - LEAVE_TIME).await;
+                self.stop.leave.cancel();
+                tokio::time::sleep(LEAVE_TIME).await;
+            };
             tokio::select! {
-                () = tokio::time::sleep(SPREAD_TIME) => {}
+                () = spread => {}
                 () = signals.told() => warn!("told to stop again: not waiting any longer"),
             }
         }
         info!("stopping: requests that are under way finish, watches end");
         self.ending.cancel();
+        self.stop.leave.cancel();
         self.stop.drain.cancel();
         self.stop.connections.close();
         tokio::select! {

@@ -87,8 +87,11 @@ pub(super) async fn tell(shared: &Shared) {
         }
         if failed {
             sleep(backoff.pause(None)).await;
-        } else if signal.changed().await.is_err() {
-            return;
+        } else {
+            backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+            if signal.changed().await.is_err() {
+                return;
+            }
         }
     }
 }
