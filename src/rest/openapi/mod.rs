@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use axum::response::Response;
 use bytes::Bytes;
 use serde_json::Value;
+use utoipa::ToSchema;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{
     ComponentsBuilder, ContactBuilder, InfoBuilder, LicenseBuilder, OpenApiBuilder, SecurityRequirement, ServerBuilder,
@@ -32,6 +33,34 @@ was read at, and `imagehub-min-revision` demands one. Errors are problem details
 
 What is private and what is absent have the same answer.";
 
+/// Adds the schema of a type, and those that it refers to.
+fn schemas<T: ToSchema>(components: ComponentsBuilder) -> ComponentsBuilder {
+    let mut inner = Vec::new();
+    T::schemas(&mut inner);
+    components.schemas_from_iter(inner).schema_from::<T>()
+}
+
+/// What is read and written.
+const SCHEMAS: [fn(ComponentsBuilder) -> ComponentsBuilder; 17] = [
+    schemas::<problem::ProblemBody>,
+    schemas::<input::ImageSchema>,
+    schemas::<input::NamedImageSchema>,
+    schemas::<input::RepositorySchema>,
+    schemas::<input::OrganizationSchema>,
+    schemas::<input::DataPackSchema>,
+    schemas::<input::ResolveSchema>,
+    schemas::<show::ImagePage>,
+    schemas::<show::RepositoryPage>,
+    schemas::<show::OrganizationPage>,
+    schemas::<show::DataPack>,
+    schemas::<show::Resolved>,
+    schemas::<show::Comparison>,
+    schemas::<show::Suggestions>,
+    schemas::<show::Whoami>,
+    schemas::<show::AppliedMany>,
+    schemas::<show::Change>,
+];
+
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(document()));
 
 /// The document, as it is committed and served.
@@ -50,25 +79,8 @@ pub fn document() -> String {
         .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()));
     let mut bearer = Http::new(HttpAuthScheme::Bearer);
     bearer.description = Some("A token: of a local user (`imagehub token`), or of the cluster.".to_owned());
-    let components = ComponentsBuilder::new()
-        .schema_from::<problem::ProblemBody>()
-        .schema_from::<input::ImageSchema>()
-        .schema_from::<input::NamedImageSchema>()
-        .schema_from::<input::RepositorySchema>()
-        .schema_from::<input::OrganizationSchema>()
-        .schema_from::<input::DataPackSchema>()
-        .schema_from::<input::ResolveSchema>()
-        .schema_from::<show::ImagePage>()
-        .schema_from::<show::RepositoryPage>()
-        .schema_from::<show::OrganizationPage>()
-        .schema_from::<show::DataPack>()
-        .schema_from::<show::Resolved>()
-        .schema_from::<show::Comparison>()
-        .schema_from::<show::Suggestions>()
-        .schema_from::<show::Whoami>()
-        .schema_from::<show::AppliedMany>()
-        .schema_from::<show::Change>()
-        .security_scheme(BEARER, SecurityScheme::Http(bearer));
+    let components = SCHEMAS.iter().fold(ComponentsBuilder::new(), |components, add| add(components));
+    let components = components.security_scheme(BEARER, SecurityScheme::Http(bearer));
     let components = operations::shared(components);
     let document = OpenApiBuilder::new()
         .info(info)
