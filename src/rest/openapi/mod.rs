@@ -33,6 +33,9 @@ was read at, and `imagehub-min-revision` demands one. Errors are problem details
 
 What is private and what is absent have the same answer.";
 
+/// What is said of the one server.
+const SERVER: &str = "The server that this document comes from, in production as in a test.";
+
 /// Adds the schema of a type, and those that it refers to.
 fn schemas<T: ToSchema>(components: ComponentsBuilder) -> ComponentsBuilder {
     let mut inner = Vec::new();
@@ -84,7 +87,7 @@ pub fn document() -> String {
     let components = operations::shared(components);
     let document = OpenApiBuilder::new()
         .info(info)
-        .servers(Some([ServerBuilder::new().url(BASE).description(Some("This server.")).build()]))
+        .servers(Some([ServerBuilder::new().url(BASE).description(Some(SERVER)).build()]))
         .paths(operations::paths())
         .components(Some(components.build()))
         // Whoever has shown nothing reads what is public.
@@ -93,6 +96,8 @@ pub fn document() -> String {
         .build();
     let mut value: Value = serde_json::to_value(document).expect("the document has only string keys");
     bounds::complete(&mut value);
+    // What it serves is for everybody who reaches it.
+    value["servers"][0]["x-internal"] = false.into();
     let mut text = serde_json::to_string_pretty(&value).expect("the document has only string keys");
     text.push('\n');
     text

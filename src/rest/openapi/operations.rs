@@ -209,13 +209,14 @@ pub(super) fn shared(mut components: ComponentsBuilder) -> ComponentsBuilder {
     components
 }
 
-const TOLD: [(&str, &str); 8] = [
+const TOLD: [(&str, &str); 9] = [
     ("ETag", "The digest of the answer, for If-None-Match and If-Match."),
     ("imagehub-revision", "The state that the answer was read at, or that has what was written."),
     ("Link", "The next page (RFC 8288)."),
     ("Location", "Where what was made is."),
     ("RateLimit", "How many requests are left."),
     ("RateLimit-Policy", "How many requests there are."),
+    ("Access-Control-Allow-Origin", "The pages of other sites that may read it, where any may."),
     ("Retry-After", "After so many seconds it may be tried again."),
     ("WWW-Authenticate", "How to sign in."),
 ];
@@ -228,6 +229,7 @@ fn limited(response: ResponseBuilder) -> ResponseBuilder {
     response
         .header_ref("RateLimit", header_ref("RateLimit"))
         .header_ref("RateLimit-Policy", header_ref("RateLimit-Policy"))
+        .header_ref("Access-Control-Allow-Origin", header_ref("Access-Control-Allow-Origin"))
 }
 
 const PROBLEMS: [(u16, &str, &str); 15] = [
