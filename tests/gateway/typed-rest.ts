@@ -6,10 +6,12 @@ import createClient from 'openapi-fetch';
 import type { components, paths } from './imagehub.js';
 
 type Problem = components['schemas']['Problem'];
+// Not what is followed: GETs answer with events where these are asked for.
+type Media = 'application/json' | 'application/problem+json';
 
 const [baseUrl, token] = process.argv.slice(2) as [string, string];
-const client = createClient<paths>({ baseUrl, headers: { authorization: `Bearer ${token}` } });
-const nobody = createClient<paths>({ baseUrl });
+const client = createClient<paths, Media>({ baseUrl, headers: { authorization: `Bearer ${token}` } });
+const nobody = createClient<paths, Media>({ baseUrl });
 
 /// What was answered, if it was well.
 function ok<T>({ data, error, response }: { data?: T; error?: Problem; response: Response }): T {
