@@ -36,6 +36,11 @@ What is private and what is absent have the same answer.";
 /// What is said of the one server.
 const SERVER: &str = "The server that this document comes from, in production as in a test.";
 
+/// That a token is needed.
+fn bearer() -> SecurityRequirement {
+    SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, [])
+}
+
 /// Adds the schema of a type, and those that it refers to.
 fn schemas<T: ToSchema>(components: ComponentsBuilder) -> ComponentsBuilder {
     let mut inner = Vec::new();
@@ -91,7 +96,7 @@ pub fn document() -> String {
         .paths(operations::paths())
         .components(Some(components.build()))
         // Whoever has shown nothing reads what is public.
-        .security(Some([SecurityRequirement::default(), SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, [])]))
+        .security(Some([SecurityRequirement::default(), bearer()]))
         .tags(Some(operations::tags()))
         .build();
     let mut value: Value = serde_json::to_value(document).expect("the document has only string keys");

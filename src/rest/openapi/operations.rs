@@ -15,6 +15,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, Response, ResponseBu
 
 use super::super::contract::{Endpoint, LONGEST_HEADER, ROUTES, Sort, query};
 use super::super::problem::MEDIA;
+use super::bearer;
 use crate::api::name::MAX_LABEL_VALUE;
 
 const READING: &str = "Reading";
@@ -438,6 +439,9 @@ fn operation(path: &str, endpoint: Endpoint, method: &Method) -> Operation {
     };
     for name in headers {
         operation = operation.parameter_ref(Ref::new(format!("#/components/parameters/{name}")));
+    }
+    if !reads && !matches!(endpoint, Endpoint::Resolve | Endpoint::Packs) {
+        operation = operation.security(bearer());
     }
     operation = operation.request_body(body(endpoint, method));
     let ok = if reads { read_responses(endpoint) } else { write_responses(endpoint, method) };

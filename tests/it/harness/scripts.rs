@@ -16,7 +16,7 @@ use super::{path_from, within};
 /// How long the longest of the scripts may take, each on a loaded machine.
 const LONGEST: Duration = Duration::from_mins(5);
 /// What is copied of `tests/gateway`, by what it ends in.
-const COPIED: [&str; 4] = ["json", "mjs", "py", "ts"];
+const COPIED: [&str; 5] = ["json", "mjs", "py", "toml", "ts"];
 
 /// The file `name` of the repository.
 fn of_repository(name: &str) -> PathBuf {
