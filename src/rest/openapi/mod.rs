@@ -85,10 +85,10 @@ pub fn document() -> String {
             ContactBuilder::new().url(Some("https://github.com/labring/imagehub")).name(Some("imagehub")).build(),
         ))
         .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()));
-    let mut bearer = Http::new(HttpAuthScheme::Bearer);
-    bearer.description = Some("A token: of a local user (`imagehub token`), or of the cluster.".to_owned());
+    let mut scheme = Http::new(HttpAuthScheme::Bearer);
+    scheme.description = Some("A token: of a local user (`imagehub token`), or of the cluster.".to_owned());
     let components = SCHEMAS.iter().fold(ComponentsBuilder::new(), |components, add| add(components));
-    let components = components.security_scheme(BEARER, SecurityScheme::Http(bearer));
+    let components = components.security_scheme(BEARER, SecurityScheme::Http(scheme));
     let components = operations::shared(components);
     let document = OpenApiBuilder::new()
         .info(info)
