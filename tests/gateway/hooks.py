@@ -120,8 +120,16 @@ def before_call(context, case, kwargs):
         case.headers["imagehub-min-revision"] = "1"
 
 
+def is_of_http(response):
+    """Whether the head of the request was too long to be read as HTTP, so that no door answered. Any server may say so
+    to any request; and a list of parameters as long as each may be, and as many, is longer than an address."""
+    return response.status_code in (414, 431) and not response.content
+
+
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
+    if is_of_http(response):
+        return False
     # schemathesis knows Apollo's codes only, and takes all others with a path for faults of the server.
     if failure.code in ("ST113", "ST206"):
         return not is_refusal(response)

@@ -3,7 +3,7 @@
 //! from them compile, and work.
 //!
 //! schemathesis makes the same requests each time, so many that all of this takes a minute or two. For more:
-//! `IMAGEHUB_SCHEMATHESIS_EXAMPLES` (how many an operation, of each phase; 12 without it) and `IMAGEHUB_SCHEMATHESIS_SEED`
+//! `IMAGEHUB_SCHEMATHESIS_EXAMPLES` (how many an operation, of each phase; 30 without it) and `IMAGEHUB_SCHEMATHESIS_SEED`
 //! (what they are made from; 1 without it), as in
 //! `IMAGEHUB_SCHEMATHESIS=$(tests/gateway/install-schemathesis) IMAGEHUB_SCHEMATHESIS_EXAMPLES=500 cargo test --test it contract::`.
 //! `tests/gateway/hooks.py` says what is left out, and why.
@@ -11,7 +11,7 @@
 use crate::harness::{Launch, Schemathesis, Scripts, Server};
 
 /// How many examples there are an operation.
-const EXAMPLES: u32 = 12;
+const EXAMPLES: u32 = 30;
 /// What they are made from.
 const SEED: u32 = 1;
 
