@@ -135,7 +135,7 @@ pub(super) struct Image {
     #[schema(format = DateTime)]
     updated_at: String,
     /// What can be done with it, in order of the keys.
-    #[schema(max_items = 65536)]
+    #[schema(max_items = 65_536)]
     actions: Vec<Action>,
     /// What a terminal runs it with; null for what isn't run on a cluster.
     #[schema(required = true)]

@@ -16,11 +16,8 @@ const EXAMPLES: u32 = 30;
 const SEED: u32 = 1;
 
 fn number(variable: &str, without: u32) -> String {
-    let number = std::env::var(variable).map(|text| {
-        let number: u32 = text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number"));
-        number
-    });
-    number.unwrap_or(without).to_string()
+    let read = |text: String| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number"));
+    std::env::var(variable).map_or(without, read).to_string()
 }
 
 /// A server with the sample catalogue, and a token of a user who may make organizations.
@@ -37,8 +34,8 @@ async fn tested(schemathesis: &Schemathesis, arguments: &[&str], token: Option<&
     let seed = number("IMAGEHUB_SCHEMATHESIS_SEED", SEED);
     let header = token.map(|token| format!("authorization: Bearer {token}"));
     let mut all = arguments.to_vec();
-    all.extend(["--max-examples", &examples, "--seed", &seed]);
-    all.extend(header.iter().flat_map(|header| ["--header", header]));
+    all.extend(["--max-examples", examples.as_str(), "--seed", seed.as_str()]);
+    all.extend(header.iter().flat_map(|header| ["--header", header.as_str()]));
     schemathesis.finds_nothing(&all).await;
 }
 
@@ -57,8 +54,8 @@ async fn schemathesis_finds_nothing_in_the_graphql_door() {
     let Some(schemathesis) = Schemathesis::find() else { return };
     let (server, token) = served().await;
     let url = format!("http://{}/graphql", server.http_address());
-    tested(&schemathesis, &[&url], Some(&token)).await;
-    tested(&schemathesis, &[&url], None).await;
+    tested(&schemathesis, &[url.as_str()], Some(&token)).await;
+    tested(&schemathesis, &[url.as_str()], None).await;
     assert!(!server.log().contains("\"level\":\"ERROR\""), "the server logged an error: {}", server.log());
 }
 

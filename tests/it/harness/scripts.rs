@@ -125,7 +125,10 @@ impl Schemathesis {
             .args(["-m", "schemathesis.cli", "run", "--no-color", "--continue-on-failure"])
             .args(["--generation-database", "none"])
             .args(arguments)
-            .env("PYTHONPATH", std::env::join_paths([&self.packages, self.dir.path()]).expect("no path has a colon"))
+            .env(
+                "PYTHONPATH",
+                std::env::join_paths([self.packages.as_path(), self.dir.path()]).expect("no path has a colon"),
+            )
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("SCHEMATHESIS_HOOKS", "hooks")
             .current_dir(self.dir.path());
