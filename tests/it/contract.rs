@@ -16,7 +16,7 @@ const EXAMPLES: u32 = 30;
 const SEED: u32 = 1;
 
 fn number(variable: &str, without: u32) -> String {
-    let read = |text: String| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number"));
+    let read = |text: String| -> u32 { text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")) };
     std::env::var(variable).map_or(without, read).to_string()
 }
 
