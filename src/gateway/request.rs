@@ -22,6 +22,8 @@ pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
 pub const BODY_TIME: Duration = Duration::from_mins(1);
 /// The most clauses of an Accept header that are looked at.
 const CLAUSES: usize = 32;
+/// The most digits of a revision.
+const REVISION_DIGITS: usize = 19;
 /// The most entity tags of a header that are looked at.
 const TAGS: usize = 64;
 
@@ -55,7 +57,8 @@ pub async fn caller(
 /// `BadRequest` for what is no revision; `ResourceVersionTooLarge` for one that isn't reached in time.
 pub async fn reach(registry: &Arc<Registry>, headers: &HeaderMap) -> Result<Option<Revision>, Error> {
     let Some(value) = headers.get(&MIN_REVISION) else { return Ok(None) };
-    let revision = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    let revision = value.to_str().ok();
+    let revision = revision.filter(|text| text.len() <= REVISION_DIGITS && text.bytes().all(|b| b.is_ascii_digit()));
     let revision = revision.and_then(|text| text.parse().ok()).ok_or_else(|| {
         Error::BadRequest(format!("{MIN_REVISION} must be a revision that an answer gave, a decimal number"))
     })?;

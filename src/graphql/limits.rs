@@ -69,6 +69,8 @@ struct Measure {
     aliases: usize,
     directives: usize,
     introspection_lists: usize,
+    /// How many page sizes are no Int.
+    outside: usize,
 }
 
 impl Measure {
@@ -80,6 +82,7 @@ impl Measure {
         self.fields = self.fields.saturating_add(other.fields);
         self.aliases = self.aliases.saturating_add(other.aliases);
         self.directives = self.directives.saturating_add(other.directives);
+        self.outside = self.outside.saturating_add(other.outside);
     }
 }
 
@@ -101,6 +104,11 @@ impl Limits {
     pub(super) fn check(&self, document: &ExecutableDocument, variables: &Variables) -> Result<(), ServerError> {
         for (_, operation) in document.operations.iter() {
             let measure = measure(document, &operation.node, variables);
+            // Validation lets them through, and a field that isn't reached would hide them.
+            if measure.outside > 0 {
+                let message = format!("first and last are of the type Int: from {} to {}", i32::MIN, i32::MAX);
+                return Err(server_error(ErrorCode::Invalid, message));
+            }
             let cost = measure.flat.saturating_add(measure.items);
             within("root fields", measure.fields, self.root_fields, "the operation has", "fields")?;
             within("depth", measure.depth, self.depth, "the operation is", "levels deep")?;
@@ -202,6 +210,9 @@ impl<'a> Walk<'a> {
             aliases: inner.aliases.saturating_add(usize::from(field.alias.is_some())),
             directives: inner.directives,
             introspection_lists: inner.introspection_lists,
+            outside: inner
+                .outside
+                .saturating_add(usize::from(self.is_outside(field, "first") || self.is_outside(field, "last"))),
         };
         let size = self.number(field, "first").or_else(|| self.number(field, "last"));
         let cost = match name {
@@ -273,6 +284,14 @@ impl<'a> Walk<'a> {
         match self.argument(field, argument)? {
             ConstValue::Number(number) => number.as_u64().and_then(|number| usize::try_from(number).ok()),
             _ => None,
+        }
+    }
+
+    /// Whether an argument is a number that is no Int.
+    fn is_outside(&self, field: &'a Field, argument: &str) -> bool {
+        match self.argument(field, argument) {
+            Some(ConstValue::Number(number)) => number.as_i64().is_none_or(|number| i32::try_from(number).is_err()),
+            _ => false,
         }
     }
 
@@ -440,6 +459,21 @@ mod tests {
             "query($n: Int = 100) { repositories(first: $n) { nodes { tags(first: 10) { nodes { docs } } } } }";
         assert!(check(nested).unwrap_err().contains("limit: complexity"));
         check_with(nested, json!({ "n": 10 })).unwrap();
+    }
+
+    #[test]
+    fn a_page_size_that_is_no_int_is_refused_where_it_is_not_reached_too() {
+        let of = |size: &str| {
+            check(&format!("{{ node(id: 1) {{ ... on Repository {{ tags(first: {size}) {{ totalCount }} }} }} }}"))
+        };
+        of("2147483647").unwrap();
+        of("-2147483648").unwrap();
+        for size in ["2147483648", "-2147483649", "26491433644", "1e99", "1.5"] {
+            let refused = of(size).unwrap_err();
+            assert_eq!(refused, "first and last are of the type Int: from -2147483648 to 2147483647", "{size}");
+        }
+        let variable = "query($n: Int) { organizations(last: $n) { totalCount } }";
+        assert!(check_with(variable, json!({ "n": 2_147_483_648_i64 })).is_err());
     }
 
     #[test]

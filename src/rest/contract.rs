@@ -119,6 +119,8 @@ const fn must(name: &'static str, sort: Sort, about: &'static str) -> Parameter 
     Parameter { name, sort, about, required: true }
 }
 
+/// The longest header that is read, in bytes: more than any condition or place in a stream needs.
+pub(super) const LONGEST_HEADER: usize = 4096;
 /// The longest name that is asked for, in bytes: what is longer is none.
 const NAME: usize = 1024;
 

@@ -72,6 +72,7 @@ pub(super) struct ImageSchema {
     #[schema(value_type = Option<String>, format = DateTime)]
     created_at: Option<String>,
     /// What can be done with it: all of it.
+    #[schema(max_items = 65_536)]
     actions: Option<Vec<super::show::Action>>,
 }
 
@@ -109,6 +110,7 @@ pub(super) struct NamedImageSchema {
     #[schema(value_type = Option<String>, format = DateTime)]
     created_at: Option<String>,
     /// What can be done with it: all of it.
+    #[schema(max_items = 65_536)]
     actions: Option<Vec<super::show::Action>>,
 }
 

@@ -9,13 +9,13 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, IF_MATCH, IF_NONE_MATCH, VARY,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use tokio::sync::Semaphore;
 
-use super::contract::{BASE, Endpoint, ROUTES, Route, query};
+use super::contract::{BASE, Endpoint, LONGEST_HEADER, ROUTES, Route, query};
 use super::problem::Problem;
 use super::query::Params;
 use super::rate::Rates;
@@ -204,6 +204,7 @@ async fn here(
     let names = RawPathParams::from_request_parts(&mut parts, &()).await;
     let names = names.map_err(|_| Problem::unreadable("the path is not percent-encoded UTF-8"))?;
     let names = names.iter().map(|(_, value)| value.to_owned()).collect();
+    bounded(&parts.headers)?;
     let params = Params::read(&parts.uri, query(endpoint, read))?;
     let demanded = gateway::reach(&shared.app.registry, &parts.headers).await?;
     if params.get("q").is_some_and(|text| !text.trim().is_empty()) {
@@ -221,6 +222,18 @@ async fn here(
         (_, "DELETE") => write::delete(&call).await,
         (_, verb) => write::put(&call, body, verb == "PUT").await,
     }
+}
+
+/// Refuses headers that are longer than the document says.
+fn bounded(headers: &HeaderMap) -> Result<(), Problem> {
+    for name in [gateway::MIN_REVISION, IF_MATCH, IF_NONE_MATCH, watch::PREFER, watch::LAST_EVENT_ID] {
+        let longest = headers.get_all(&name).iter().map(HeaderValue::len).max().unwrap_or_default();
+        if longest > LONGEST_HEADER {
+            let detail = format!("{name} has {longest} bytes; {LONGEST_HEADER} is the most (limit: header)");
+            return Err(Problem::new(StatusCode::BAD_REQUEST, ErrorCode::LimitExceeded, detail));
+        }
+    }
+    Ok(())
 }
 
 fn preflight(shared: &Shared, route: &Route, headers: &HeaderMap) -> Response {

@@ -95,14 +95,18 @@ pub(super) struct Image {
     version: String,
     /// What kind of image it is.
     #[serde(rename = "type")]
+    #[schema(required = true)]
     image_type: Option<ImageType>,
     /// Words to find it by.
     keywords: Vec<String>,
     /// A sentence or two.
+    #[schema(required = true)]
     description: Option<String>,
     /// The address of an icon, as written.
+    #[schema(required = true)]
     icon: Option<String>,
     /// The same where it is fit to be loaded: an absolute address of http or https.
+    #[schema(required = true)]
     icon_url: Option<String>,
     /// The documentation, Markdown as written: clean it before you show it. Not in lists, and absent where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,16 +114,19 @@ pub(super) struct Image {
     /// How long the documentation is, in bytes.
     docs_bytes: usize,
     /// The project's home page, as written: judge it before you link to it.
+    #[schema(required = true)]
     url: Option<String>,
     /// The image's ID, a digest.
+    #[schema(required = true)]
     image_id: Option<String>,
     /// What it is built for; null where that isn't known.
+    #[schema(required = true)]
     architecture: Option<String>,
     /// Its size in bytes; null where that isn't known.
-    #[schema(minimum = 0)]
+    #[schema(required = true, minimum = 0)]
     size: Option<i64>,
     /// When it was built; null where that isn't known.
-    #[schema(format = DateTime)]
+    #[schema(required = true, format = DateTime)]
     created_at: Option<String>,
     /// When it came into the catalogue.
     #[schema(format = DateTime)]
@@ -128,10 +135,13 @@ pub(super) struct Image {
     #[schema(format = DateTime)]
     updated_at: String,
     /// What can be done with it, in order of the keys.
+    #[schema(max_items = 65_536)]
     actions: Vec<Action>,
     /// What a terminal runs it with; null for what isn't run on a cluster.
+    #[schema(required = true)]
     run_command: Option<String>,
     /// What a terminal fetches it with.
+    #[schema(required = true)]
     pull_command: Option<String>,
 }
 
@@ -202,6 +212,7 @@ pub(super) struct Repository {
     #[schema(format = DateTime)]
     updated_at: String,
     /// The newest of its images.
+    #[schema(required = true)]
     latest_image: Option<Image>,
     /// The image that the text of a search named, as in `org/repo:tag`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -240,6 +251,7 @@ pub(super) struct Organization {
     /// Who may change it and what is in it.
     managers: Vec<String>,
     /// Who made it.
+    #[schema(required = true)]
     creator: Option<String>,
     /// How many repositories it has.
     repository_count: usize,
@@ -269,6 +281,7 @@ pub(super) struct Entry {
     /// The name.
     pub(super) name: String,
     /// Null where there is none, or it is not yours to see.
+    #[schema(required = true)]
     pub(super) image: Option<Image>,
 }
 
@@ -289,8 +302,10 @@ pub(super) struct DataPack {
     pub(super) grain: Grain,
     /// One a name, in order of the names; with their documentation where the grain is DETAIL. Null where that would be
     /// more than an answer holds: then resolve some names at a time.
+    #[schema(required = true)]
     pub(super) entries: Option<Vec<Entry>>,
     /// A digest of what kube clients are told; null where that is more than one answer holds.
+    #[schema(required = true)]
     pub(super) content_digest: Option<String>,
     /// When it goes.
     #[schema(format = DateTime)]
@@ -330,8 +345,10 @@ pub(super) struct FieldChange {
     /// The field.
     field: &'static str,
     /// What it was; null for nothing. What is long is cut, and says how long it is.
+    #[schema(required = true)]
     before: Option<String>,
     /// What it is; null for nothing.
+    #[schema(required = true)]
     after: Option<String>,
 }
 
@@ -352,6 +369,7 @@ pub(super) struct Comparison {
     /// The fields that differ.
     pub(super) changes: Vec<FieldChange>,
     /// How the documentation differs: a unified diff without its head, empty where it doesn't.
+    #[schema(max_length = 8_388_608)]
     pub(super) docs_diff: String,
 }
 
@@ -364,6 +382,7 @@ pub(super) struct ImagePage {
     /// How many there are in the list.
     pub(super) total: usize,
     /// Where the next page begins: its `cursor`; null for the last one.
+    #[schema(required = true)]
     pub(super) next: Option<String>,
 }
 
@@ -376,6 +395,7 @@ pub(super) struct RepositoryPage {
     /// How many there are in the list.
     pub(super) total: usize,
     /// Where the next page begins: its `cursor`; null for the last one.
+    #[schema(required = true)]
     pub(super) next: Option<String>,
     /// What there is to choose from, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -407,6 +427,7 @@ pub(super) struct Facets {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct Facet {
     /// The value; null for those that have none.
+    #[schema(required = true)]
     value: Option<String>,
     /// How many repositories of the list have it, the choice among this facet's own values left aside.
     count: usize,
@@ -429,6 +450,7 @@ pub(super) struct OrganizationPage {
     /// How many there are in the list.
     pub(super) total: usize,
     /// Where the next page begins: its `cursor`; null for the last one.
+    #[schema(required = true)]
     pub(super) next: Option<String>,
 }
 
@@ -475,6 +497,7 @@ pub(super) struct Suggestions {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Whoami {
     /// Your user name; null for those who have shown nothing.
+    #[schema(required = true)]
     pub(super) name: Option<String>,
     /// Whether you have shown nothing.
     pub(super) anonymous: bool,
@@ -505,10 +528,12 @@ pub(super) enum Outcome {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct Applied {
     /// The name; null where there is none.
+    #[schema(required = true)]
     pub(super) name: Option<String>,
     /// What became of it.
     pub(super) outcome: Outcome,
     /// The version that it has now; null where it was refused, or would be made.
+    #[schema(required = true)]
     pub(super) version: Option<String>,
     /// What the write changed.
     pub(super) changes: Vec<FieldChange>,
@@ -528,6 +553,7 @@ pub(super) struct AppliedMany {
     /// How many packs' content the changes touch.
     pub(super) affected_data_packs: usize,
     /// A state that has the writes; null where nothing was written.
+    #[schema(required = true)]
     pub(super) revision: Option<String>,
 }
 
@@ -542,5 +568,6 @@ pub(super) struct Change {
     /// Its full name.
     pub(super) name: String,
     /// The version that it has now; null where it is gone.
+    #[schema(required = true)]
     pub(super) version: Option<String>,
 }

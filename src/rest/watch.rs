@@ -34,7 +34,7 @@ const ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// The longest Last-Event-ID that is read, in bytes.
 pub(super) const LONGEST_ID: usize = 256;
 
-const PREFER: HeaderName = HeaderName::from_static("prefer");
+pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Keeps nginx from holding back what comes.

@@ -1,74 +1,11 @@
 //! The GraphQL door of the whole program: the public audits of graphql-http, the clients of graphql-ws and graphql-sse,
-//! and the schema that is committed. The packages are those that `tests/gateway/install` puts into the folder that
-//! `IMAGEHUB_GATEWAY_CLIENTS` names; `make test` sets it, and without it the tests that need them say so and end.
+//! and the schema that is committed.
 
 use std::path::Path;
-use std::process::Stdio;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
 
-use crate::harness::{Launch, Server, path_from, run, within};
-
-/// The scripts beside the packages.
-struct Scripts(TempDir);
-
-impl Scripts {
-    fn find() -> Option<Self> {
-        let Some(folder) = path_from("IMAGEHUB_GATEWAY_CLIENTS") else {
-            eprintln!("skipped: IMAGEHUB_GATEWAY_CLIENTS is not set; make test sets it");
-            return None;
-        };
-        let packages = folder.join("node_modules");
-        assert!(packages.is_dir(), "there is no {}: run tests/gateway/install", packages.display());
-        let dir = tempfile::tempdir().expect("a directory");
-        std::os::unix::fs::symlink(packages, dir.path().join("node_modules")).expect("a link");
-        for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway")).expect("it is there")
-        {
-            let file = file.expect("it can be listed").path();
-            if file.extension().is_some_and(|extension| extension == "mjs") {
-                std::fs::copy(&file, dir.path().join(file.file_name().expect("a file's name"))).expect("a copy");
-            }
-        }
-        Some(Self(dir))
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("node");
-        command.args(arguments).current_dir(self.0.path()).kill_on_drop(true);
-        command
-    }
-
-    /// What a script prints; it has to succeed.
-    async fn run(&self, arguments: &[&str]) -> String {
-        let done = within(arguments[0], self.command(arguments).output()).await;
-        let output = done.unwrap_or_else(|error| panic!("node: {error}"));
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {printed}{said}");
-        printed
-    }
-
-    fn follow(&self, arguments: &[&str]) -> Follower {
-        let mut child = self.command(arguments).stdout(Stdio::piped()).spawn().expect("node runs");
-        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        Follower { child, lines }
-    }
-}
-
-/// A client that goes on over restarts.
-struct Follower {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Follower {
-    async fn line(&mut self) -> Option<String> {
-        within("what a client is told", self.lines.next_line()).await.expect("it prints text")
-    }
-}
+use crate::harness::{Launch, Scripts, Server, run};
 
 async fn token(server: &Server) -> String {
     server.imagehub("user add carol").await;
@@ -145,7 +82,7 @@ async fn subscriptions_go_on_over_a_restart_with_nothing_missed_or_doubled() {
                 lines.push(line);
             }
         }
-        assert!(within("the end of a client", follower.child.wait()).await.expect("it ends").success(), "{sort}");
+        assert!(follower.succeeded().await, "{sort}");
         // What was there where it began anew came in the order of names.
         lines.sort();
         let mut wanted = told.clone();

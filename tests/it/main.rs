@@ -10,6 +10,7 @@ mod abuse;
 mod access;
 mod clock;
 mod cluster;
+mod contract;
 mod documents;
 mod graphql;
 mod harness;

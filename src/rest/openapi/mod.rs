@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use axum::response::Response;
 use bytes::Bytes;
 use serde_json::Value;
+use utoipa::ToSchema;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{
     ComponentsBuilder, ContactBuilder, InfoBuilder, LicenseBuilder, OpenApiBuilder, SecurityRequirement, ServerBuilder,
@@ -32,6 +33,42 @@ was read at, and `imagehub-min-revision` demands one. Errors are problem details
 
 What is private and what is absent have the same answer.";
 
+/// What is said of the one server.
+const SERVER: &str = "The server that this document comes from, in production as in a test.";
+
+/// That a token is needed.
+fn bearer() -> SecurityRequirement {
+    SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, [])
+}
+
+/// Adds the schema of a type, and those that it refers to.
+fn schemas<T: ToSchema>(components: ComponentsBuilder) -> ComponentsBuilder {
+    let mut inner = Vec::new();
+    T::schemas(&mut inner);
+    components.schemas_from_iter(inner).schema_from::<T>()
+}
+
+/// What is read and written.
+const SCHEMAS: [fn(ComponentsBuilder) -> ComponentsBuilder; 17] = [
+    schemas::<problem::ProblemBody>,
+    schemas::<input::ImageSchema>,
+    schemas::<input::NamedImageSchema>,
+    schemas::<input::RepositorySchema>,
+    schemas::<input::OrganizationSchema>,
+    schemas::<input::DataPackSchema>,
+    schemas::<input::ResolveSchema>,
+    schemas::<show::ImagePage>,
+    schemas::<show::RepositoryPage>,
+    schemas::<show::OrganizationPage>,
+    schemas::<show::DataPack>,
+    schemas::<show::Resolved>,
+    schemas::<show::Comparison>,
+    schemas::<show::Suggestions>,
+    schemas::<show::Whoami>,
+    schemas::<show::AppliedMany>,
+    schemas::<show::Change>,
+];
+
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(document()));
 
 /// The document, as it is committed and served.
@@ -48,39 +85,24 @@ pub fn document() -> String {
             ContactBuilder::new().url(Some("https://github.com/labring/imagehub")).name(Some("imagehub")).build(),
         ))
         .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()));
-    let mut bearer = Http::new(HttpAuthScheme::Bearer);
-    bearer.description = Some("A token: of a local user (`imagehub token`), or of the cluster.".to_owned());
-    let components = ComponentsBuilder::new()
-        .schema_from::<problem::ProblemBody>()
-        .schema_from::<input::ImageSchema>()
-        .schema_from::<input::NamedImageSchema>()
-        .schema_from::<input::RepositorySchema>()
-        .schema_from::<input::OrganizationSchema>()
-        .schema_from::<input::DataPackSchema>()
-        .schema_from::<input::ResolveSchema>()
-        .schema_from::<show::ImagePage>()
-        .schema_from::<show::RepositoryPage>()
-        .schema_from::<show::OrganizationPage>()
-        .schema_from::<show::DataPack>()
-        .schema_from::<show::Resolved>()
-        .schema_from::<show::Comparison>()
-        .schema_from::<show::Suggestions>()
-        .schema_from::<show::Whoami>()
-        .schema_from::<show::AppliedMany>()
-        .schema_from::<show::Change>()
-        .security_scheme(BEARER, SecurityScheme::Http(bearer));
+    let mut scheme = Http::new(HttpAuthScheme::Bearer);
+    scheme.description = Some("A token: of a local user (`imagehub token`), or of the cluster.".to_owned());
+    let components = SCHEMAS.iter().fold(ComponentsBuilder::new(), |components, add| add(components));
+    let components = components.security_scheme(BEARER, SecurityScheme::Http(scheme));
     let components = operations::shared(components);
     let document = OpenApiBuilder::new()
         .info(info)
-        .servers(Some([ServerBuilder::new().url(BASE).description(Some("This server.")).build()]))
+        .servers(Some([ServerBuilder::new().url(BASE).description(Some(SERVER)).build()]))
         .paths(operations::paths())
         .components(Some(components.build()))
         // Whoever has shown nothing reads what is public.
-        .security(Some([SecurityRequirement::default(), SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, [])]))
+        .security(Some([SecurityRequirement::default(), bearer()]))
         .tags(Some(operations::tags()))
         .build();
     let mut value: Value = serde_json::to_value(document).expect("the document has only string keys");
     bounds::complete(&mut value);
+    // What it serves is for everybody who reaches it.
+    value["servers"][0]["x-internal"] = false.into();
     let mut text = serde_json::to_string_pretty(&value).expect("the document has only string keys");
     text.push('\n');
     text

@@ -13,8 +13,10 @@ use utoipa::openapi::schema::{
 use utoipa::openapi::tag::{Tag, TagBuilder};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
 
-use super::super::contract::{Endpoint, ROUTES, Sort, query};
+use super::super::contract::{Endpoint, LONGEST_HEADER, ROUTES, Sort, query};
 use super::super::problem::MEDIA;
+use super::bearer;
+use crate::api::name::MAX_LABEL_VALUE;
 
 const READING: &str = "Reading";
 const WRITING: &str = "Writing";
@@ -130,25 +132,31 @@ fn query_parameter(parameter: &super::super::contract::Parameter) -> Parameter {
         .build()
 }
 
-fn path_parameter(name: &str) -> Parameter {
-    let (about, example) = match name {
-        "org" => ("The organization's name.", "labring"),
-        "repo" => ("The repository's name without its organization.", "nginx"),
-        "tag" => ("The image's tag. It may have upper case and `_`, and can't begin with a dot.", "1.23"),
-        _ => ("The pack's name.", "dp-0123456789abcdef"),
+/// A part of a path. What is made has a name by today's rules; what is there may have an older one.
+fn path_parameter(name: &str, makes: bool) -> Parameter {
+    let (about, example, pattern) = match name {
+        "org" => ("The organization's name.", "labring", "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
+        "repo" => ("The repository's name without its organization.", "nginx", "^[a-z0-9]([._a-z0-9-]*[a-z0-9])?$"),
+        "tag" => (
+            "The image's tag. It may have upper case and `_`, and can't begin with a dot.",
+            "1.23",
+            "^[A-Za-z0-9]([._A-Za-z0-9-]*[A-Za-z0-9])?$",
+        ),
+        _ => ("The pack's name.", "dp-0123456789abcdef", "."),
     };
+    let shape = if makes { text(MAX_LABEL_VALUE).pattern(Some(pattern)) } else { text(256) };
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Path)
         .required(Required::True)
         .description(Some(about))
-        .schema(Some(text(256).min_length(Some(1))))
+        .schema(Some(shape.min_length(Some(1))))
         .example(Some(json!(example)))
         .build()
 }
 
 fn header_parameter(name: &str, about: &str, pattern: Option<&str>) -> Parameter {
-    let shape = text(1024).pattern(pattern);
+    let shape = text(LONGEST_HEADER).pattern(pattern);
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Header)
@@ -158,8 +166,7 @@ fn header_parameter(name: &str, about: &str, pattern: Option<&str>) -> Parameter
         .build()
 }
 
-const HEADERS: [&str; 6] =
-    ["imagehub-min-revision", "If-None-Match", "If-Match", "Prefer", "Last-Event-ID", "Accept-Encoding"];
+const HEADERS: [&str; 5] = ["imagehub-min-revision", "If-None-Match", "If-Match", "Prefer", "Last-Event-ID"];
 
 fn header(name: &str) -> Parameter {
     match name {
@@ -169,8 +176,7 @@ fn header(name: &str) -> Parameter {
         "If-None-Match" => header_parameter(name, "The ETag that you have; `*` for what must not be there.", None),
         "If-Match" => header_parameter(name, "The ETag of what is to be changed.", None),
         "Prefer" => header_parameter(name, "`wait=60`: wait so many seconds until the answer is another.", None),
-        "Last-Event-ID" => header_parameter(name, "The id of the last event that was told.", None),
-        _ => header_parameter(name, "`gzip`, for an answer that is compressed.", None),
+        _ => header_parameter(name, "The id of the last event that was told.", None),
     }
 }
 
@@ -185,9 +191,6 @@ pub(super) fn shared(mut components: ComponentsBuilder) -> ComponentsBuilder {
             .content(MEDIA, ContentBuilder::new().schema(Some(schema("Problem"))).build());
         if matches!(status, 429 | 503) {
             response = response.header_ref("Retry-After", header_ref("Retry-After"));
-        }
-        if status == 405 {
-            response = response.header_ref("Allow", header_ref("Allow"));
         }
         if status == 401 {
             response = response.header_ref("WWW-Authenticate", header_ref("WWW-Authenticate"));
@@ -214,8 +217,8 @@ const TOLD: [(&str, &str); 9] = [
     ("Location", "Where what was made is."),
     ("RateLimit", "How many requests are left."),
     ("RateLimit-Policy", "How many requests there are."),
+    ("Access-Control-Allow-Origin", "The pages of other sites that may read it, where any may."),
     ("Retry-After", "After so many seconds it may be tried again."),
-    ("Allow", "The methods that the path takes."),
     ("WWW-Authenticate", "How to sign in."),
 ];
 
@@ -227,18 +230,17 @@ fn limited(response: ResponseBuilder) -> ResponseBuilder {
     response
         .header_ref("RateLimit", header_ref("RateLimit"))
         .header_ref("RateLimit-Policy", header_ref("RateLimit-Policy"))
+        .header_ref("Access-Control-Allow-Origin", header_ref("Access-Control-Allow-Origin"))
 }
 
-const PROBLEMS: [(u16, &str, &str); 17] = [
+const PROBLEMS: [(u16, &str, &str); 15] = [
     (400, "BadRequest", "The request can't be understood."),
     (401, "Unauthorized", "The token is no good, or one is needed."),
     (403, "Forbidden", "You may not. It is decided by the organization alone."),
     (404, "NotFound", "There is none, or it is not yours to see."),
-    (405, "MethodNotAllowed", "The path doesn't take the method."),
     (406, "NotAcceptable", "The answer has none of the forms that you take."),
     (408, "RequestTimeout", "The body didn't come in time."),
     (409, "Conflict", "It can't be done as things are."),
-    (410, "Gone", "What it refers to is no longer known."),
     (412, "PreconditionFailed", "What is there is not what If-Match or If-None-Match says."),
     (413, "ContentTooLarge", "The body is too large."),
     (415, "UnsupportedMediaType", "The body has none of the forms that are taken."),
@@ -422,7 +424,7 @@ fn operation(path: &str, endpoint: Endpoint, method: &Method) -> Operation {
     let mut operation =
         OperationBuilder::new().operation_id(Some(id)).summary(Some(about)).description(Some(about)).tag(tag);
     for name in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
-        operation = operation.parameter(path_parameter(name));
+        operation = operation.parameter(path_parameter(name, *method == Method::PUT));
     }
     for parameter in query(endpoint, method) {
         operation = operation.parameter(query_parameter(parameter));
@@ -437,6 +439,9 @@ fn operation(path: &str, endpoint: Endpoint, method: &Method) -> Operation {
     };
     for name in headers {
         operation = operation.parameter_ref(Ref::new(format!("#/components/parameters/{name}")));
+    }
+    if !reads && !matches!(endpoint, Endpoint::Resolve | Endpoint::Packs) {
+        operation = operation.security(bearer());
     }
     operation = operation.request_body(body(endpoint, method));
     let ok = if reads { read_responses(endpoint) } else { write_responses(endpoint, method) };

@@ -1,3 +1,4 @@
+use super::super::contract::LONGEST_HEADER;
 use super::*;
 
 #[tokio::test]
@@ -110,6 +111,22 @@ async fn methods_forms_and_sizes_that_are_not_taken_are_told() {
         (0..=super::super::APPLIED_ITEMS).map(|i| json!({ "name": format!("acme/app:{i}") })).collect();
     let many = door.write(&alice, Method::POST, "/images", &json!(many)).await;
     assert!(many.problem().starts_with("422 LIMIT_EXCEEDED"), "{}", many.body);
+}
+
+#[tokio::test]
+async fn headers_that_are_longer_than_the_document_says_are_refused() {
+    let door = Door::open().await;
+    let (fits, long) = ("x".repeat(LONGEST_HEADER), "x".repeat(LONGEST_HEADER + 1));
+    for name in ["if-match", "if-none-match", "prefer", "last-event-id"] {
+        assert_eq!(door.get_with("/images", &[(name, &fits)]).await.status, 200, "{name}");
+        let refused = door.get_with("/images", &[(name, &long)]).await;
+        let wanted = format!("400 LIMIT_EXCEEDED: {name} has 4097 bytes; 4096 is the most (limit: header)");
+        assert_eq!(refused.problem(), wanted);
+    }
+    for (revision, status) in [("0000000000000000001", 200), ("00000000000000000001", 400), ("", 400)] {
+        let answer = door.get_with("/images", &[("imagehub-min-revision", revision)]).await;
+        assert_eq!(answer.status, status, "{revision}");
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 mod client;
 mod kubectl;
 mod program;
+mod scripts;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 pub use client::{Client, Connection, JSON_PATCH, MERGE_PATCH, Response, Watch};
 pub use kubectl::{Kubectl, Tries};
 pub use program::{run, run_as_nobody};
+pub use scripts::{Schemathesis, Scripts};
 pub use server::{Launch, Server, other_build};
 
 /// How long a test waits for what should come at once: long enough for a loaded machine.
