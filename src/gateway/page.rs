@@ -285,8 +285,7 @@ pub fn repositories(view: &View, query: RepositoryQuery, args: &PageArgs) -> Res
         let cursor = binding.cursor(&Key::Ranked(first, second, Arc::clone(name)));
         (cursor, Found { record: hit.repository, matched: hit.matched_image })
     });
-    let page =
-        Page { items: found.collect(), before: hits.has_previous, after: hits.has_next, total: hits.total };
+    let page = Page { items: found.collect(), before: hits.has_previous, after: hits.has_next, total: hits.total };
     Ok((page, Facets::new(view, &query, Some(hits.facets))))
 }
 

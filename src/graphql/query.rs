@@ -223,7 +223,9 @@ impl QueryRoot {
             Suggested::Repository(record) => Node::Repository(view.repository_of(&record)),
             Suggested::Organization(record) => Node::Organization(view.organization_of(&record)),
         };
-        view.reach_search().await.map_err(|error| refuse(&error))?;
+        if !text.trim().is_empty() {
+            view.reach_search().await.map_err(|error| refuse(&error))?;
+        }
         let found = gateway::suggest(view, &text, first)?;
         Ok(found.into_iter().map(|(text, found)| Suggestion { text, node: node(found) }).collect())
     }

@@ -18,7 +18,10 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("model", &["api", "error", "graph"]),
     ("relay", &["error", "auth"]),
     ("gateway", &["api", "clock", "error", "graph", "search", "registry", "auth", "model"]),
-    ("graphql", &["api", "clock", "error", "graph", "search", "datapack", "registry", "auth", "model", "relay", "gateway"]),
+    (
+        "graphql",
+        &["api", "clock", "error", "graph", "search", "datapack", "registry", "auth", "model", "relay", "gateway"],
+    ),
     ("rest", &["api", "clock", "error", "graph", "search", "registry", "auth", "model", "relay", "gateway"]),
     ("kube_api", &["api", "clock", "error", "graph", "datapack", "registry", "controller", "auth", "relay"]),
     ("server", ALL),
