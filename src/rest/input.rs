@@ -286,7 +286,8 @@ impl Fields {
         self.take(name, "a whole number", |value| {
             // 5.0 is 5, as JSON has no other numbers.
             #[expect(clippy::cast_possible_truncation, reason = "it is whole, and within what a float holds exactly")]
-            let whole = |float: f64| (float.fract() == 0.0 && float.abs() < 9e15).then_some(float as i64);
+            let whole =
+                |float: f64| (float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_991.0).then_some(float as i64);
             value.as_i64().or_else(|| value.as_f64().and_then(whole))
         })
     }
@@ -455,10 +456,10 @@ pub(super) fn named_image(body: Value) -> Result<(ImageChange, Option<String>), 
     let name = match image_name(&name) {
         Ok(name) => name,
         Err(fault) => {
-            let unnamed = name.is_empty();
             let mut faults = fields.rest(&[]);
             faults.retain(|fault| fault.path.first().is_some_and(|first| first == "name"));
-            if !unnamed {
+            // Where it is there, and no name.
+            if faults.is_empty() {
                 faults.push(fault);
             }
             return Err(faults);

@@ -115,6 +115,10 @@ def is_untold(case, response):
 @schemathesis.hook
 def before_call(context, case, kwargs):
     # A revision that is not reached is waited for, and then told with 503: a test of the server's clock.
+    for name, value in list((case.headers or {}).items()):
+        # What urllib3 takes for an order to leave the header out.
+        if value == "@@@SKIP_HEADER@@@":
+            case.headers[name] = "x"
     revision = (case.headers or {}).get("imagehub-min-revision")
     if isinstance(revision, str) and re.fullmatch("[0-9]{1,19}", revision):
         case.headers["imagehub-min-revision"] = "1"
@@ -126,6 +130,21 @@ def is_of_http(response):
     return response.status_code in (414, 431) and not response.content
 
 
+def is_ignored(case, failure):
+    """Whether all that doesn't fit the contract is what no server looks at."""
+    components = re.findall("Invalid component: in (.*)", failure.message)
+    ignored = lambda one: one.startswith("header - object with unexpected") or (case.method == "GET" and one.startswith("body"))
+    return bool(components) and all(map(ignored, components))
+
+
+def is_refused_one_by_one(case, response):
+    """Whether each of many images was refused, and told why: the answer is 200 with a result for each."""
+    if case.method != "POST" or case.path != "/images" or response.status_code != 200:
+        return False
+    results = response.json()["results"]
+    return bool(results) and all(one["outcome"] == "REFUSED" and one["errors"] for one in results)
+
+
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
     if is_of_http(response):
@@ -133,6 +152,12 @@ def filter_failure(context, failure, case, response):
     # schemathesis knows Apollo's codes only, and takes all others with a path for faults of the server.
     if failure.code in ("ST113", "ST206"):
         return not is_refusal(response)
+    # OpenAPI 3.1 has a text for a stream of events; schemathesis takes that for the form of each.
+    if failure.code == "ST108":
+        return False
+    # A GET's body has no meaning (RFC 9110 section 9.3.1), and headers that nobody knows are nobody's.
+    if failure.code == "ST201" and (is_ignored(case, failure) or is_refused_one_by_one(case, response)):
+        return False
     if failure.code == "ST202":
         return not is_untold(case, response)
     return True

@@ -51,7 +51,7 @@ const patched = await client.PATCH('/images/{org}/{repo}/{tag}', {
 assert.deepEqual([ok(patched).description, ok(patched).size, ok(patched).docs], ['an app', null, '# App']);
 const stale = { params: { path, header: { 'If-Match': etag } }, body: {} };
 assert.deepEqual(refused(await client.PUT('/images/{org}/{repo}/{tag}', stale)), [412, 'CONFLICT']);
-assert.deepEqual(refused(await nobody.PUT('/images/{org}/{repo}/{tag}', { params: { path }, body: {} })), [403, 'FORBIDDEN']);
+assert.deepEqual(refused(await nobody.PUT('/images/{org}/{repo}/{tag}', { params: { path }, body: {} })), [401, 'UNAUTHENTICATED']);
 const docs = await nobody.GET('/images/{org}/{repo}/{tag}/docs', { params: { path }, parseAs: 'text' });
 assert.equal(ok(docs), '# App');
 

@@ -32,11 +32,9 @@ async fn served() -> (Server, String) {
 async fn tested(schemathesis: &Schemathesis, arguments: &[&str], token: Option<&str>) {
     let examples = number("IMAGEHUB_SCHEMATHESIS_EXAMPLES", EXAMPLES);
     let seed = number("IMAGEHUB_SCHEMATHESIS_SEED", SEED);
-    let header = token.map(|token| format!("authorization: Bearer {token}"));
     let mut all = arguments.to_vec();
     all.extend(["--max-examples", examples.as_str(), "--seed", seed.as_str()]);
-    all.extend(header.iter().flat_map(|header| ["--header", header.as_str()]));
-    schemathesis.finds_nothing(&all).await;
+    schemathesis.finds_nothing(&all, token).await;
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod clock;
 mod cluster;
 mod contract;
 mod documents;
+mod doors;
 mod graphql;
 mod harness;
 mod history;

@@ -14,28 +14,37 @@ use crate::harness::{MERGE_PATCH, Server, path, within};
 const IMAGE: &str = "/api/v1/images/acme/app/1.0";
 
 /// Events that curl reads.
-struct Events {
+pub struct Events {
     lines: Lines<BufReader<ChildStdout>>,
     _curl: Child,
 }
 
 /// One event: its name, its id, its data.
-type Event = (String, String, Value);
+pub type Event = (String, String, Value);
 
 impl Events {
-    fn open(server: &Server, path: &str, last: Option<&str>) -> Self {
+    pub fn open(server: &Server, path: &str, last: Option<&str>) -> Self {
+        let header = last.map(|last| format!("last-event-id: {last}"));
+        let more: Vec<&str> = header.iter().flat_map(|header| ["-H", header]).collect();
+        Self::read(&format!("http://{}{path}", server.http_address()), &more)
+    }
+
+    /// What a GraphQL subscription tells.
+    pub fn subscribed(server: &Server, query: &str) -> Self {
+        let body = json!({ "query": query }).to_string();
+        let url = format!("http://{}/graphql", server.http_address());
+        Self::read(&url, &["-H", "content-type: application/json", "-d", &body])
+    }
+
+    fn read(url: &str, more: &[&str]) -> Self {
         let mut curl = Command::new("curl");
-        curl.args(["-sN", "-H", "accept: text/event-stream"]);
-        if let Some(last) = last {
-            curl.args(["-H", &format!("last-event-id: {last}")]);
-        }
-        curl.arg(format!("http://{}{path}", server.http_address()));
+        curl.args(["-sN", "-H", "accept: text/event-stream"]).args(more).arg(url);
         let mut curl = curl.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("curl runs");
         let lines = BufReader::new(curl.stdout.take().expect("it is piped")).lines();
         Self { lines, _curl: curl }
     }
 
-    async fn next(&mut self) -> Option<Event> {
+    pub async fn next(&mut self) -> Option<Event> {
         let (mut name, mut id, mut data) = (String::new(), String::new(), String::new());
         while let Some(line) = within("an event", self.lines.next_line()).await.expect("curl prints text") {
             match line.split_once(": ") {
@@ -51,7 +60,7 @@ impl Events {
         None
     }
 
-    async fn named(&mut self, wanted: &str) -> Event {
+    pub async fn named(&mut self, wanted: &str) -> Event {
         let event = self.next().await.expect("the stream goes on");
         assert_eq!(event.0, wanted, "{event:?}");
         event

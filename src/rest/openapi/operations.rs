@@ -106,7 +106,7 @@ fn word(words: &[&str]) -> ObjectBuilder {
 
 fn query_parameter(parameter: &super::super::contract::Parameter) -> Parameter {
     let shape: RefOr<Schema> = match parameter.sort {
-        Sort::Text(longest) => text(longest).into(),
+        Sort::Text(longest) => text(longest).min_length(parameter.required.then_some(1)).into(),
         Sort::Texts(longest) => ArrayBuilder::new().items(text(longest)).max_items(Some(1000)).into(),
         Sort::Word(words) => word(words).into(),
         Sort::Words(words) => ArrayBuilder::new().items(word(words)).max_items(Some(1000)).into(),

@@ -139,7 +139,7 @@ async fn those_who_have_shown_nothing_may_read_where_that_is_let_and_write_nothi
         (Method::POST, "/images"),
     ] {
         let refused = door.write("", method.clone(), path, &json!({})).await;
-        assert!(refused.problem().starts_with("403 FORBIDDEN"), "{method} {path}");
+        assert!(refused.problem().starts_with("401 UNAUTHENTICATED"), "{method} {path}");
     }
     let closed = Door::open_with(|app| app.anonymous = false).await;
     let refused = closed.get("/images").await;

@@ -93,6 +93,7 @@ async fn many_images_are_applied_each_by_itself_in_whatever_form() {
         { "name": "acme/secret:1", "description": "newer", "ifVersion": "1" },
         { "name": "labring/nginx:1.24", "icon": "x" },
         { "name": "acme/app:1+2" },
+        { "name": "" },
         { "description": 7, "nosuch": 1 },
         "text",
     ]);

@@ -118,13 +118,22 @@ impl Schemathesis {
     }
 
     /// Tests a contract with requests that fit it and such that don't; there must be nothing to find. The same arguments
-    /// make the same requests.
-    pub async fn finds_nothing(&self, arguments: &[&str]) {
+    /// make the same requests. What it knows as a token it also leaves out, where there must be one.
+    pub async fn finds_nothing(&self, arguments: &[&str], token: Option<&str>) {
+        let settings = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway/schemathesis.toml");
+        let mut settings = std::fs::read_to_string(settings).expect("it is there");
+        let header = token.map(|token| format!("authorization: Bearer {token}"));
+        let mut arguments = arguments.to_vec();
+        match (token, arguments[0].ends_with(".json")) {
+            (Some(token), true) => settings += &format!("\n[auth.openapi.bearer]\nbearer = \"{token}\"\n"),
+            _ => arguments.extend(header.iter().flat_map(|header| ["--header", header.as_str()])),
+        }
+        std::fs::write(self.dir.path().join("schemathesis.toml"), settings).expect("a file");
         let mut command = Command::new("python3");
         command
             .args(["-m", "schemathesis.cli", "run", "--no-color", "--continue-on-failure"])
             .args(["--generation-database", "none"])
-            .args(arguments)
+            .args(&arguments)
             .env(
                 "PYTHONPATH",
                 std::env::join_paths([self.packages.as_path(), self.dir.path()]).expect("no path has a colon"),
