@@ -233,7 +233,7 @@ fn sort(value: &Value) -> &'static str {
 
 /// The fields of an object that is read, and what was wrong with them.
 pub(super) struct Fields {
-    fields: Map<String, Value>,
+    left: Map<String, Value>,
     at: Vec<String>,
     faults: Vec<Fault>,
 }
@@ -241,7 +241,7 @@ pub(super) struct Fields {
 impl Fields {
     pub(super) fn of(value: Value, at: &[String]) -> Result<Self, Fault> {
         match value {
-            Value::Object(fields) => Ok(Self { fields, at: at.to_vec(), faults: Vec::new() }),
+            Value::Object(left) => Ok(Self { left, at: at.to_vec(), faults: Vec::new() }),
             other => {
                 let message = format!("it is {}; it must be an object", sort(&other));
                 Err(Fault::new(ErrorCode::Invalid, message).at(at.to_vec()))
@@ -262,7 +262,7 @@ impl Fields {
     }
 
     fn take<T>(&mut self, name: &str, wanted: &str, read: impl FnOnce(&Value) -> Option<T>) -> Set<T> {
-        let value = match self.fields.remove(name) {
+        let value = match self.left.remove(name) {
             None => return Set::Keep,
             Some(Value::Null) => return Set::Clear,
             Some(value) => value,
@@ -396,8 +396,7 @@ impl Fields {
 
     /// What was wrong, with what is left over, but for `ignored`.
     pub(super) fn rest(mut self, ignored: &[&str]) -> Vec<Fault> {
-        let unknown: Vec<String> =
-            self.fields.keys().filter(|name| !ignored.contains(&name.as_str())).cloned().collect();
+        let unknown: Vec<String> = self.left.keys().filter(|name| !ignored.contains(&name.as_str())).cloned().collect();
         for name in unknown {
             self.fault(&[&name], "there is no such field".to_owned());
         }

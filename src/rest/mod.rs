@@ -2,7 +2,7 @@
 //!
 //! What there is stands in `contract`; the router, the checks of queries and `openapi/imagehub.json` are made from it. A
 //! GET reads one snapshot, as whoever asks sees it, and is answered from the kept answers where what it was read from
-//! stands still. Its ETag is the digest of the answer. Whoever has it can wait until it changes, or follow it.
+//! stands still. Its `ETag` is the digest of the answer. Whoever has it can wait until it changes, or follow it.
 //! All writes go through `registry`. Each refusal is a problem (RFC 9457).
 
 mod apply;

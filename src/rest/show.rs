@@ -78,6 +78,7 @@ impl From<ActionView> for Action {
 }
 
 /// One version of a cluster image.
+#[expect(clippy::struct_field_names, reason = "these are the names on the wire")]
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Image {

@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use futures::future::BoxFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -239,31 +240,20 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     };
     let authenticator = opened.authenticator.with_oidc(oidc);
     let relay = member.as_ref().map(|member| Arc::clone(&member.relay));
-    let quota = Arc::new(Quota::default());
-    let graphql = graphql::router(graphql::App {
-        registry: Arc::clone(&registry),
-        authenticator: authenticator.clone(),
-        authorizer: opened.authorizer.clone(),
-        search: search.clone(),
-        anonymous: config.gateway.anonymous,
-        quota: Arc::clone(&quota),
-        origins: config.gateway.origins.clone(),
-        documents: config.gateway.documents.clone(),
-        relay: relay.clone(),
-        limits: graphql::Limits::default(),
-        stop: ending.clone(),
-    });
-    let rest = rest::router(rest::App {
-        registry: Arc::clone(&registry),
-        authenticator: authenticator.clone(),
-        authorizer: opened.authorizer.clone(),
-        search,
-        anonymous: config.gateway.anonymous,
-        quota,
-        relay: relay.clone(),
-        origins: config.gateway.origins.clone(),
-        stop: ending.clone(),
-    });
+    let (graphql, rest) = clean_doors(
+        config,
+        rest::App {
+            registry: Arc::clone(&registry),
+            authenticator: authenticator.clone(),
+            authorizer: opened.authorizer.clone(),
+            search,
+            anonymous: config.gateway.anonymous,
+            quota: Arc::new(Quota::default()),
+            relay: relay.clone(),
+            origins: config.gateway.origins.clone(),
+            stop: ending.clone(),
+        },
+    );
     opened_doors.send_replace(Some(graphql.clone().merge(rest.all)));
     let app = kube_api::App {
         registry: Arc::clone(&registry),
@@ -304,6 +294,24 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     Ok(Running { ready, storage, close, tasks, member, end, is_ready, ending, stop })
 }
 
+/// The two doors under clean names, which share what they stand on.
+fn clean_doors(config: &Config, app: rest::App) -> (Router, rest::Doors) {
+    let graphql = graphql::router(graphql::App {
+        registry: Arc::clone(&app.registry),
+        authenticator: app.authenticator.clone(),
+        authorizer: app.authorizer.clone(),
+        search: app.search.clone(),
+        anonymous: app.anonymous,
+        quota: Arc::clone(&app.quota),
+        origins: app.origins.clone(),
+        documents: config.gateway.documents.clone(),
+        relay: app.relay.clone(),
+        limits: graphql::Limits::default(),
+        stop: app.stop.clone(),
+    });
+    (graphql, rest::router(app))
+}
+
 /// A search over what the registry has, which fills itself from now on.
 fn searched(registry: &Registry, tasks: &mut Critical) -> Result<Arc<Search>, ServerError> {
     let (search, indexer) = Search::open(Arc::clone(registry.graph())).map_err(fatal)?;
@@ -328,7 +336,7 @@ impl Running {
             info!("stopping: another replica takes over, and what still comes here is sent on");
             member.release.cancel();
             let spread = async {
-                tokio::time::sleep(SPREAD_TIME - LEAVE_TIME).await;
+                tokio::time::sleep(SPREAD_TIME.saturating_sub(LEAVE_TIME)).await;
                 self.stop.leave.cancel();
                 tokio::time::sleep(LEAVE_TIME).await;
             };

@@ -101,7 +101,7 @@ async fn what_is_written_at_one_door_is_in_the_next_read_and_once_in_each_stream
     server.user("alice").await;
     let bearer = format!("Bearer {}", server.imagehub("token alice").await.trim());
     let (kube, http) = (server.admin(), server.http().with_header("authorization", &bearer));
-    let doors = Doors { kube, http, server };
+    let doors = Doors { server, kube, http };
     // Hers from the start.
     doors.http.put("/api/v1/organizations/doors", &json!({ "managers": ["alice"] })).await.ok();
 

@@ -124,8 +124,10 @@ impl Schemathesis {
         let mut settings = std::fs::read_to_string(settings).expect("it is there");
         let header = token.map(|token| format!("authorization: Bearer {token}"));
         let mut arguments = arguments.to_vec();
-        match (token, arguments[0].ends_with(".json")) {
-            (Some(token), true) => settings += &format!("\n[auth.openapi.bearer]\nbearer = \"{token}\"\n"),
+        match (token, !arguments[0].starts_with("http")) {
+            (Some(token), true) => {
+                settings.extend(["\n[auth.openapi.bearer]\nbearer = \"", token, "\"\n"]);
+            }
             _ => arguments.extend(header.iter().flat_map(|header| ["--header", header.as_str()])),
         }
         std::fs::write(self.dir.path().join("schemathesis.toml"), settings).expect("a file");
