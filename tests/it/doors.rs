@@ -58,7 +58,7 @@ impl Doors {
                        {{ results {{ outcome userErrors {{ message }} }} }} }}"#
                 );
                 let (data, told) = self.graphql(&query, None).await;
-                let wanted = if is_new { "CREATED" } else { "UPDATED" };
+                let wanted = if is_new { "CREATED" } else { "CHANGED" };
                 assert_eq!(data["applyImages"]["results"][0]["outcome"], wanted, "{data}");
                 told
             }
