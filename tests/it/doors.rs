@@ -8,9 +8,6 @@ use serde_json::{Value, json};
 use crate::harness::{Client, Launch, MERGE_PATCH, Server, nameless_pack, path, revision, run};
 use crate::rest::Events;
 
-/// A subscription to all images.
-const FOLLOWED: &str = "subscription { images(initial: false) { kind revision node { name description } } }";
-
 /// Who writes and reads at each door.
 struct Doors {
     server: Server,
@@ -103,12 +100,17 @@ async fn what_is_written_at_one_door_is_in_the_next_read_and_once_in_each_stream
     let (kube, http) = (server.admin(), server.http().with_header("authorization", &bearer));
     let doors = Doors { server, kube, http };
     // Hers from the start.
-    doors.http.put("/api/v1/organizations/doors", &json!({ "managers": ["alice"] })).await.ok();
+    let founded = doors.http.put("/api/v1/organizations/doors", &json!({ "managers": ["alice"] })).await;
+    founded.ok();
+    let since = founded.headers["imagehub-revision"].to_str().expect("it is text");
 
     let mut watch = doors.kube.watch(&format!("{}?watch=1&resourceVersion=1", path("images", ""))).await;
     let mut events = Events::open(&doors.server, "/api/v1/events?kind=IMAGE", None);
     events.named("sync").await;
-    let mut changes = Events::subscribed(&doors.server, FOLLOWED);
+    let mut changes = Events::subscribed(
+        &doors.server,
+        &format!(r#"subscription {{ images(since: "{since}") {{ kind revision node {{ name description }} }} }}"#),
+    );
 
     let (mut told, mut last) = (Vec::new(), 0);
     for is_new in [true, false] {
