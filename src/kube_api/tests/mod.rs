@@ -2,6 +2,7 @@
 //! resources. What differs from it on purpose is in `docs/kube-differences.md`.
 
 mod reads;
+mod relayed;
 mod watches;
 mod writes;
 
@@ -25,6 +26,7 @@ use crate::clock::ManualClock;
 use crate::datapack::Packs;
 use crate::graph::{Graph, Window};
 use crate::registry::Registry;
+use crate::relay::Relay;
 use crate::storage::embedded::{Embedded, Options};
 
 const PACKS: &str = "/apis/imagehub.sealos.io/v1/datapacks";
@@ -55,6 +57,10 @@ fn administrator() -> Arc<Peer> {
 
 impl Door {
     async fn open() -> Self {
+        Self::with(None).await
+    }
+
+    async fn with(relay: Option<Arc<dyn Relay>>) -> Self {
         let dir = TempDir::new().unwrap();
         let clock = ManualClock::at("2025-03-01T00:00:00Z".parse().unwrap());
         let (path, for_storage) = (dir.path().join("data"), Arc::clone(&clock));
@@ -66,14 +72,8 @@ impl Door {
         let authenticator =
             Authenticator::local(Some(Arc::new(Tokens::new(dir.path()))), None, registry.clock().clone());
         let ready = tokio::sync::watch::channel(true).1;
-        let router = router(App {
-            registry,
-            authenticator,
-            authorizer: Authorizer::Rules,
-            relay: None,
-            ready,
-            stop: stop.clone(),
-        });
+        let router =
+            router(App { registry, authenticator, authorizer: Authorizer::Rules, relay, ready, stop: stop.clone() });
         Self { router, stop, _dir: dir }
     }
 
