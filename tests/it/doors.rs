@@ -1,6 +1,8 @@
 //! All doors of the whole program side by side: what is written at one is in the next read at each other that demands
 //! its revision, and once in all that was being followed.
 
+mod sight;
+
 use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
