@@ -324,6 +324,10 @@ pub async fn apply(cluster: &Cluster) {
     kubectl.ok(["apply", "--server-side", "-f", &part("base/namespace.yaml")]).await;
     kubectl.ok(["apply", "--server-side", "--dry-run=server", "-k", &part("base")]).await;
     kubectl.ok(["apply", "--server-side", "-k", &part("base")]).await;
+    // The kinds of the other components are not kube's own.
+    let ingress = part("components/ingress/ingress.yaml");
+    kubectl.ok(["apply", "--server-side", "--dry-run=server", "-f", &ingress]).await;
+    kubectl.ok(["apply", "--server-side", "-f", &ingress]).await;
 }
 
 /// Has the APIService lead to a port of this machine: by a Service of a name that is looked up.
