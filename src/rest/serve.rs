@@ -182,14 +182,14 @@ async fn dispatch(
                 Turn::Elsewhere(response) => return Ok(response),
                 Turn::Here(request, term) => {
                     let (parts, body) = request.into_parts();
-                    let answered = here(&shared, route, &read, caller, parts, body).await;
+                    let answered = here(&shared, route.endpoint, &read, caller, parts, body).await;
                     // What was done is told only while it is this server's to tell.
                     term.holds()?;
                     answered
                 }
             }
         }
-        _ => here(&shared, route, &read, caller, parts, body).await,
+        _ => here(&shared, route.endpoint, &read, caller, parts, body).await,
     };
     let mut response = answered.unwrap_or_else(Problem::into_response);
     rate.tell(response.headers_mut());
@@ -199,7 +199,7 @@ async fn dispatch(
 /// Answers a request that is this server's to answer; `read` is its method, GET for HEAD.
 async fn here(
     shared: &Arc<Shared>,
-    route: &'static Route,
+    endpoint: Endpoint,
     read: &Method,
     caller: Caller,
     mut parts: Parts,
@@ -207,10 +207,7 @@ async fn here(
 ) -> Result<Response, Problem> {
     let names = RawPathParams::from_request_parts(&mut parts, &()).await;
     let names = names.map_err(|_| Problem::unreadable("the path is not percent-encoded UTF-8"))?;
-    // A router that led here may have parameters of its own.
-    let own = |name: &str| route.path.split('/').any(|part| part.strip_prefix('{') == Some(&format!("{name}}}")));
-    let names = names.iter().filter(|(name, _)| own(name)).map(|(_, value)| value.to_owned()).collect();
-    let endpoint = route.endpoint;
+    let names = names.iter().map(|(_, value)| value.to_owned()).collect();
     bounded(&parts.headers)?;
     let params = Params::read(&parts.uri, query(endpoint, read))?;
     let demanded = gateway::reach(&shared.app.registry, &parts.headers).await?;

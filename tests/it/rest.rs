@@ -107,6 +107,31 @@ async fn an_image_that_is_published_with_one_request_is_kubes_at_once_and_the_ot
 }
 
 #[tokio::test]
+async fn the_pages_of_both_doors_have_all_that_they_load() {
+    let server = Server::start().await;
+    let http = server.http();
+    let get =
+        async |path: &str, accept: &str| http.request(Method::GET, path, &[("accept", accept)], Bytes::new()).await;
+    for page in ["/docs", "/graphql"] {
+        let html = get(page, "text/html").await;
+        assert_eq!(html.status, 200, "{html}");
+        let text = html.text();
+        let files: Vec<&str> = ["src=\"", "href=\""]
+            .iter()
+            .flat_map(|attribute| text.split(attribute).skip(1).filter_map(|rest| rest.split('"').next()))
+            .filter(|file| file.starts_with('/'))
+            .collect();
+        assert!(!files.is_empty(), "{text}");
+        for file in files {
+            let file = get(file, "text/html, */*;q=0.5").await;
+            assert_eq!(file.status, 200, "{file}");
+        }
+        assert_eq!(get(&format!("{page}/nosuch"), "*/*").await.status, 404);
+    }
+    assert_eq!(get("/docsx", "*/*").await.status, 404);
+}
+
+#[tokio::test]
 async fn what_kubectl_takes_is_taken_and_each_has_its_result() {
     let server = Server::start().await;
     let token = bearer(&server, "ci").await;
