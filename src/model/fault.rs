@@ -1,12 +1,17 @@
 //! What is wrong, in the form of the doors that are not kube's: a code for programs, a sentence for people, and the path
 //! of what they wrote.
 
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
 use super::mapping::clean_path;
 use crate::api::Kind;
 use crate::error::{Error, FieldReason};
 
-/// What sort of thing is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What sort of thing is wrong: the codes of both doors, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[expect(missing_docs, reason = "they are described in the schema")]
 pub enum ErrorCode {
     Invalid,
@@ -139,11 +144,36 @@ pub fn faults(error: &Error) -> Vec<Fault> {
     }
 }
 
+/// What sort of value it is, for a sentence.
+#[must_use]
+pub fn sort(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
 fn spoken(kind: Kind) -> &'static str {
     match kind {
         Kind::Image => "image",
         Kind::Repository => "repository",
         Kind::Organization => "organization",
         Kind::DataPack => "data pack",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_one_word_however_it_is_written() {
+        for code in [ErrorCode::Invalid, ErrorCode::NotFound, ErrorCode::RevisionExpired, ErrorCode::CursorInvalid] {
+            assert_eq!(serde_json::json!(code), code.as_str());
+        }
     }
 }

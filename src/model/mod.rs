@@ -9,7 +9,7 @@ mod input;
 mod mapping;
 
 pub use changes::{DIFF_BYTES, DIFF_CELLS, FieldChange, SHOWN_BYTES, docs_diff, image_changes};
-pub use fault::{ErrorCode, Fault, faults};
+pub use fault::{ErrorCode, Fault, faults, sort};
 pub use image::{ActionView, ImageView};
 pub use input::{ImageChange, Set};
 pub use mapping::{Clean, MAPPING, Mapping, clean_path};

@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::show::{Grain, ImageType};
 use crate::api::decode::{MAX_REPORTED, parse_json, parse_yaml};
 use crate::api::{self, DataPackSpec, ImageName, RepositoryName, split_image_name};
-use crate::model::{ActionView, ErrorCode, Fault, ImageChange, Set};
+use crate::model::{ActionView, ErrorCode, Fault, ImageChange, Set, sort};
 
 /// What is read of an image and not written: it may be sent back, and counts for nothing.
 const READ_ONLY_IMAGE: [&str; 12] = [
@@ -217,17 +217,6 @@ fn single((value, duplicates): (Value, Vec<String>)) -> Result<Value, Problem> {
     match duplicates.first() {
         None => Ok(value),
         Some(twice) => Err(Problem::unreadable(format!("the field {twice} is there twice"))),
-    }
-}
-
-fn sort(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct ProblemBody {
     /// A sentence: what was wrong, and what would be right.
     detail: String,
     /// What sort of thing is wrong, for programs.
-    code: Code,
+    code: ErrorCode,
     /// Everything that is wrong with what was sent, each with its place.
     errors: Vec<ProblemItem>,
 }
@@ -42,7 +42,7 @@ pub(super) struct ProblemBody {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct ProblemItem {
     /// What sort of thing.
-    code: Code,
+    code: ErrorCode,
     /// A sentence: what was wrong, and what would be right.
     detail: String,
     /// Where in the body, a JSON Pointer (RFC 6901).
@@ -56,44 +56,6 @@ pub(super) struct ProblemItem {
     hint: Option<String>,
 }
 
-/// The codes of problems: those of GraphQL's errors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[schema(as = ErrorCode)]
-pub(super) enum Code {
-    Invalid,
-    Unauthenticated,
-    Forbidden,
-    NotFound,
-    AlreadyExists,
-    Conflict,
-    RevisionExpired,
-    CursorInvalid,
-    LimitExceeded,
-    RateLimited,
-    Unavailable,
-    Internal,
-}
-
-impl From<ErrorCode> for Code {
-    fn from(code: ErrorCode) -> Self {
-        match code {
-            ErrorCode::Invalid => Self::Invalid,
-            ErrorCode::Unauthenticated => Self::Unauthenticated,
-            ErrorCode::Forbidden => Self::Forbidden,
-            ErrorCode::NotFound => Self::NotFound,
-            ErrorCode::AlreadyExists => Self::AlreadyExists,
-            ErrorCode::Conflict => Self::Conflict,
-            ErrorCode::RevisionExpired => Self::RevisionExpired,
-            ErrorCode::CursorInvalid => Self::CursorInvalid,
-            ErrorCode::LimitExceeded => Self::LimitExceeded,
-            ErrorCode::RateLimited => Self::RateLimited,
-            ErrorCode::Unavailable => Self::Unavailable,
-            ErrorCode::Internal => Self::Internal,
-        }
-    }
-}
-
 impl ProblemItem {
     /// Of a fault in a body.
     pub(super) fn in_body(fault: Fault) -> Self {
@@ -102,7 +64,7 @@ impl ProblemItem {
             pointer + "/" + &part.replace('~', "~0").replace('/', "~1")
         });
         Self {
-            code: fault.code.into(),
+            code: fault.code,
             detail: fault.message,
             pointer: (!pointer.is_empty()).then_some(pointer),
             parameter: None,
@@ -203,7 +165,7 @@ impl Problem {
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),
             detail: self.detail.clone(),
-            code: self.code.into(),
+            code: self.code,
             errors: self.errors.clone(),
         }
     }

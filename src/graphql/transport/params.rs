@@ -4,6 +4,8 @@ use axum::extract::Query;
 use http::Uri;
 use serde_json::{Map, Value};
 
+use crate::model::sort;
+
 /// What a request asks for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Params {
@@ -89,17 +91,6 @@ fn object(name: &str, value: Option<Value>) -> Result<Map<String, Value>, String
         None | Some(Value::Null) => Ok(Map::new()),
         Some(Value::Object(fields)) => Ok(fields),
         Some(other) => Err(format!("{name} must be an object, not {}", sort(&other))),
-    }
-}
-
-fn sort(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 
