@@ -13,6 +13,7 @@ use super::view::touched;
 use super::{COMMIT_EVERY, Published, Search};
 use crate::api::{FieldSelector, Kind, LabelSelector};
 use crate::graph::{Graph, Query, Revision, Sight, Visible};
+use crate::model::ImageView;
 
 /// How many events are looked at in one go; where there are more, they are followed in several.
 const BATCH: usize = 10_000;
@@ -142,8 +143,8 @@ impl Indexer {
             return Ok(());
         }
         self.writer.remove(number);
-        let image = all.tags(name).first();
-        let text = image.map_or_else(ImageText::default, |image| ImageText::of(image));
+        let image = all.tags(name).first().and_then(|image| ImageView::of(image));
+        let text = image.as_ref().map(ImageText::of).unwrap_or_default();
         self.writer.add(number, name, &text)
     }
 }

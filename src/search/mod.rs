@@ -38,7 +38,7 @@ pub use query::{
     Cursor, Facet, Facets, Filter, Hit, Hits, MAX_FACET_VALUES, MAX_FILTER_VALUES, MAX_LIMIT, Order, OrderField, Page,
     Query, Suggestion,
 };
-pub use rows::{architecture, image_type, updated_ms};
+pub use rows::updated_ms;
 pub use suggest::MAX_SUGGESTIONS;
 pub use words::{MAX_TEXT, MAX_WORDS, Text};
 

@@ -5,16 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::Value;
 
 use crate::api::{ImageType, KEYWORD_LABEL_PREFIX, SUPPORTED_KEYWORDS};
-use crate::graph::{Field, Record, Revision, Visible};
+use crate::graph::{Record, Revision, Visible};
+use crate::model::ImageView;
 
 /// Rows that are copied together when one of them changes.
 const CHUNK: usize = 512;
-
-/// What the images of the system before this one say where they don't know their architecture.
-const UNKNOWN: &str = "Unkonw";
 
 /// The number that stands for "has none".
 pub(super) const UNSET: u32 = u32::MAX;
@@ -49,7 +46,8 @@ impl Row {
     pub(super) fn of(visible: &Visible, record: &Record, values: &mut Arc<Values>) -> Option<Self> {
         let repository = record.repository()?;
         let latest = visible.tags(repository.name()).first();
-        let architecture = latest.and_then(|image| architecture(image));
+        let image = latest.and_then(|image| ImageView::of(image));
+        let architecture = image.as_ref().and_then(ImageView::architecture);
         Some(Self {
             begins: beginning(repository.name()),
             downloads: repository.downloads,
@@ -59,7 +57,7 @@ impl Row {
             organization: Values::organization(values, repository.organization()),
             architecture: architecture.map_or(UNSET, |name| Values::architecture(values, &name)),
             keywords: keywords(record),
-            image_type: latest.and_then(|image| image_type(image)),
+            image_type: image.as_ref().and_then(ImageView::image_type),
             private: repository.private,
             there: true,
             name: repository.name().into(),
@@ -87,24 +85,6 @@ fn keywords(record: &Record) -> u16 {
     bits
 }
 
-fn string(image: &Record, field: Field) -> Option<String> {
-    serde_json::from_slice(image.field(field)?).ok()
-}
-
-/// The type of an image, where it has one.
-#[must_use]
-pub fn image_type(image: &Record) -> Option<ImageType> {
-    serde_json::from_slice(image.field(Field::Type)?).ok()
-}
-
-/// The architecture of an image; `None` where it says nothing, or that it isn't known.
-#[must_use]
-pub fn architecture(image: &Record) -> Option<String> {
-    let text = string(image, Field::Arch)?;
-    let text = text.trim();
-    (!text.is_empty() && !text.eq_ignore_ascii_case(UNKNOWN)).then(|| text.to_owned())
-}
-
 /// When a repository was made, or one of its images last written, milliseconds since 1970. That it is written itself says
 /// nothing: its labels and what is announced of it follow from the images, and its downloads are counted in it.
 #[must_use]
@@ -123,14 +103,11 @@ pub(super) struct ImageText {
 }
 
 impl ImageText {
-    pub(super) fn of(image: &Record) -> Self {
-        let keywords: Option<Vec<Value>> =
-            image.field(Field::Keywords).and_then(|raw| serde_json::from_slice(raw).ok());
-        let words = keywords.unwrap_or_default().into_iter().filter_map(|word| word.as_str().map(str::to_owned));
+    pub(super) fn of(image: &ImageView<'_>) -> Self {
         Self {
-            keywords: words.collect(),
-            description: string(image, Field::Description).unwrap_or_default(),
-            docs: string(image, Field::Docs).unwrap_or_default(),
+            keywords: image.keywords(),
+            description: image.description().unwrap_or_default(),
+            docs: image.docs().unwrap_or_default(),
         }
     }
 }
