@@ -1,12 +1,10 @@
-//! Lists of the catalogue: filters, orders, facets and what a text finds. The one place that knows how things are found
+//! Lists of the catalogue: filters, orders and what a text finds. The one place that knows how things are found
 //! under clean names; all of it is judged by one snapshot, as whoever asks sees it.
 //!
 //! What is in an organization, or has a name that is given, is few, and found by the graph. All else is the search's,
 //! which has looked at all repositories before. Where there is none, or none yet, the graph is looked through; so only a
 //! text needs it, and lists, their order and their cursors are the same by either.
 
-use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -94,7 +92,7 @@ pub struct ImageFilter {
 #[derive(Debug, Clone)]
 pub struct RepositoryQuery {
     text: Option<Text>,
-    filter: RepositoryFilter,
+    pub(super) filter: RepositoryFilter,
     order: Order,
 }
 
@@ -115,28 +113,6 @@ pub struct Found {
     pub matched: Option<Arc<Record>>,
 }
 
-/// What a facet is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum FacetField {
-    Organization,
-    Keyword,
-    Type,
-    Architecture,
-}
-
-/// A value to choose.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facet {
-    /// The value; `None` for those that have none.
-    pub value: Option<String>,
-    /// How many repositories of the list have it, the choice among this facet's own values left aside (but for keywords,
-    /// of which all that are chosen must be there).
-    pub count: usize,
-    /// Whether it is chosen.
-    pub selected: bool,
-}
-
 /// What a text may be the beginning of.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -146,22 +122,11 @@ pub enum Suggested {
     Organization(Arc<Record>),
 }
 
-const ORGANIZATION: u8 = 1;
-const KEYWORD: u8 = 2;
-const TYPE: u8 = 4;
-const ARCHITECTURE: u8 = 8;
-
-impl FacetField {
-    /// The filter that its counts leave aside.
-    fn aside(self) -> u8 {
-        match self {
-            Self::Organization => ORGANIZATION,
-            Self::Keyword => 0,
-            Self::Type => TYPE,
-            Self::Architecture => ARCHITECTURE,
-        }
-    }
-}
+/// The filters that facets are of, a bit each.
+pub(super) const ORGANIZATION: u8 = 1;
+pub(super) const KEYWORD: u8 = 2;
+pub(super) const TYPE: u8 = 4;
+pub(super) const ARCHITECTURE: u8 = 8;
 
 fn bounded<T>(field: &str, values: Option<&Vec<T>>) -> Result<()> {
     match values.map_or(0, Vec::len) {
@@ -222,13 +187,13 @@ impl RepositoryQuery {
     }
 
     /// Whether only a look at everything finds it, the filters of `aside` left aside.
-    fn is_wide(&self, aside: u8) -> bool {
+    pub(super) fn is_wide(&self, aside: u8) -> bool {
         let inside = self.filter.organizations.is_some() && aside & ORGANIZATION == 0;
         self.text.is_some() || !(self.filter.names.is_some() || inside)
     }
 
     /// The same for the search.
-    fn to_search(&self, view: &View, page: search::Page) -> search::Query {
+    pub(super) fn to_search(&self, view: &View, page: search::Page) -> search::Query {
         let filter = &self.filter;
         let keyword = |keyword: &String| supported_keyword(keyword).map_or_else(|| keyword.clone(), str::to_owned);
         // Nobody is named so who has shown nothing.
@@ -340,7 +305,7 @@ pub(super) fn searched(view: &View, query: &RepositoryQuery, span: &Span) -> Res
 }
 
 /// Notes that the answer depends on all repositories.
-fn read_all(view: &View, query: &RepositoryQuery) {
+pub(super) fn read_all(view: &View, query: &RepositoryQuery) {
     view.reads_kind(Kind::Repository);
     view.reads_kind(Kind::Image);
     if query.filter.managed_by_me.is_some() {
@@ -350,7 +315,7 @@ fn read_all(view: &View, query: &RepositoryQuery) {
 
 /// The repositories among which all are that the filters leave, those of `aside` left aside: by an index where one
 /// applies.
-fn candidates(view: &View, query: &RepositoryQuery, aside: u8) -> Vec<Arc<Record>> {
+pub(super) fn candidates(view: &View, query: &RepositoryQuery, aside: u8) -> Vec<Arc<Record>> {
     let visible = view.visible();
     let by_organization = query.filter.organizations.as_ref().filter(|_| aside & ORGANIZATION == 0);
     if let Some(names) = &query.filter.names {
@@ -391,7 +356,7 @@ fn is_first(view: &View, record: &Arc<Record>) -> bool {
 }
 
 /// Which of the filters that facets are of a repository does not pass; `None` where it does not pass another.
-fn fails(view: &View, filter: &RepositoryFilter, record: &Record, head: RepositoryHead<'_>) -> Option<u8> {
+pub(super) fn fails(view: &View, filter: &RepositoryFilter, record: &Record, head: RepositoryHead<'_>) -> Option<u8> {
     let latest = view.visible().tags(head.name()).first();
     if filter.is_private.is_some_and(|private| private != head.private)
         || filter.names.as_ref().is_some_and(|names| !names.iter().any(|name| **name == *head.name()))
@@ -426,7 +391,7 @@ fn fails(view: &View, filter: &RepositoryFilter, record: &Record, head: Reposito
     Some(failed)
 }
 
-fn type_of(image: Option<&ImageView<'_>>) -> Option<ImageType> {
+pub(super) fn type_of(image: Option<&ImageView<'_>>) -> Option<ImageType> {
     image.and_then(ImageView::image_type)
 }
 
@@ -457,116 +422,6 @@ pub(super) fn repositories(view: &View, query: &RepositoryQuery) -> Vec<Placed<A
         all.push(Placed { key: Key::Ranked(first, 0, head.name().into()), what: record });
     }
     all
-}
-
-/// What there is to choose from in a list of repositories: each counts what the caller sees.
-#[derive(Clone)]
-pub struct Facets {
-    view: View,
-    query: Arc<RepositoryQuery>,
-    /// Where the search has found the list, it has counted, too.
-    counted: Option<Arc<search::Facets>>,
-}
-
-impl Facets {
-    pub(super) fn new(view: &View, query: &Arc<RepositoryQuery>, counted: Option<search::Facets>) -> Self {
-        Self { view: view.clone(), query: Arc::clone(query), counted: counted.map(Arc::new) }
-    }
-
-    /// What there is of a field: the `first` most frequent, and those that are chosen.
-    #[must_use]
-    pub fn of(&self, field: FacetField, first: usize) -> Vec<Facet> {
-        match &self.counted {
-            Some(facets) => told(facets, field, first),
-            None => facet(&self.view, &self.query, field, first),
-        }
-    }
-}
-
-/// What there is of a field among the repositories of a list without a text, the most frequent first; what is chosen is
-/// always there.
-fn facet(view: &View, query: &RepositoryQuery, field: FacetField, first: usize) -> Vec<Facet> {
-    // Only for keywords and organizations is what is left aside wider than the list.
-    if query.is_wide(field.aside())
-        && let Some(search) = view.searcher()
-        && let Ok(hits) = search.find(view.visible(), &query.to_search(view, search::Page::default()))
-    {
-        read_all(view, query);
-        return told(&hits.facets, field, first);
-    }
-    let mut counts: HashMap<Option<String>, usize> = HashMap::new();
-    let mut count = |value: Option<String>| *counts.entry(value).or_default() += 1;
-    for record in candidates(view, query, field.aside()) {
-        let Some(head) = record.repository() else { continue };
-        if fails(view, &query.filter, &record, head).is_none_or(|failed| failed & !field.aside() != 0) {
-            continue;
-        }
-        let latest = view.visible().tags(head.name()).first();
-        let image = latest.and_then(|record| ImageView::of(record));
-        match field {
-            FacetField::Organization => count(Some(head.organization().to_owned())),
-            FacetField::Keyword => keywords_of(&record).for_each(|keyword| count(Some(keyword.to_owned()))),
-            FacetField::Type => count(type_of(image.as_ref()).map(type_name)),
-            FacetField::Architecture => count(image.as_ref().and_then(ImageView::architecture)),
-        }
-    }
-    let chosen: Vec<Option<String>> = match field {
-        FacetField::Organization => {
-            query.filter.organizations.iter().flatten().map(|name| Some(name.clone())).collect()
-        }
-        FacetField::Keyword => {
-            let all = query.filter.keywords.iter().flatten();
-            all.map(|keyword| Some(supported_keyword(keyword).map_or_else(|| keyword.clone(), str::to_owned))).collect()
-        }
-        FacetField::Type => query.filter.types.iter().flatten().map(|one| one.map(type_name)).collect(),
-        FacetField::Architecture => query.filter.architectures.iter().flatten().cloned().collect(),
-    };
-    for value in &chosen {
-        counts.entry(value.clone()).or_default();
-    }
-    let facets = counts.into_iter();
-    let facets = facets.map(|(value, count)| Facet { selected: chosen.contains(&value), value, count }).collect();
-    most_frequent(facets, first)
-}
-
-/// The same as the search has counted it.
-fn told(facets: &search::Facets, field: FacetField, first: usize) -> Vec<Facet> {
-    let counted = match field {
-        FacetField::Organization => &facets.organizations,
-        FacetField::Keyword => &facets.keywords,
-        FacetField::Type => &facets.types,
-        FacetField::Architecture => &facets.architectures,
-    };
-    let word = |value: &Arc<str>| match (field, &**value) {
-        (FacetField::Type, "cloud-image") => type_name(ImageType::CloudImage),
-        (FacetField::Type, "cluster-image") => type_name(ImageType::ClusterImage),
-        (_, value) => value.to_owned(),
-    };
-    let one = |facet: &search::Facet| Facet {
-        value: facet.value.as_ref().map(word),
-        count: facet.count,
-        selected: facet.selected,
-    };
-    most_frequent(counted.iter().map(one).collect(), first)
-}
-
-/// The `first` most frequent ones, and those that are chosen.
-fn most_frequent(mut facets: Vec<Facet>, first: usize) -> Vec<Facet> {
-    facets.sort_by(|a, b| (Reverse(a.count), &a.value).cmp(&(Reverse(b.count), &b.value)));
-    let mut place = 0;
-    facets.retain(|facet| {
-        place += 1;
-        place <= first || facet.selected
-    });
-    facets
-}
-
-fn type_name(of: ImageType) -> String {
-    match of {
-        ImageType::CloudImage => "CLOUD_IMAGE",
-        ImageType::ClusterImage => "CLUSTER_IMAGE",
-    }
-    .to_owned()
 }
 
 /// The images of a list, in no order.

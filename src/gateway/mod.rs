@@ -4,17 +4,21 @@
 //! Nothing here knows a form on the wire: GraphQL and REST each say the same in their own.
 
 mod catalog;
+mod facets;
 mod kept;
 mod page;
 mod quota;
 mod request;
+#[cfg(test)]
+pub(crate) mod testing;
 mod view;
 mod write;
 
 pub use catalog::{
-    FILTER_VALUES, Facet, FacetField, Facets, Found, ImageFilter, ImageQuery, Order, OrderField, RepositoryFilter,
-    RepositoryQuery, Suggested, image_passes, keywords_of, repository_passes, suggest,
+    FILTER_VALUES, Found, ImageFilter, ImageQuery, Order, OrderField, RepositoryFilter, RepositoryQuery, Suggested,
+    image_passes, keywords_of, repository_passes, suggest,
 };
+pub use facets::{Facet, FacetField, Facets};
 pub use kept::{ANSWER_BYTES, Answer, Answers, Key, LARGEST_ANSWER};
 pub use page::{LONGEST_CURSOR, LONGEST_PAGE, PAGE, Page, PageArgs, images, organizations, repositories, tags};
 pub use quota::{ANONYMOUS_PACKS, Quota};
@@ -23,4 +27,6 @@ pub use request::{
     reach_search, read_body,
 };
 pub use view::{Clock, Reads, View};
-pub use write::{Applied, Change, Expects, Find, Make, Plan, Writing, packs_of_image, packs_of_repository};
+pub use write::{
+    Applied, Change, Expects, Find, Make, Outcome, Plan, Tally, Writing, packs_of_image, packs_of_repository,
+};

@@ -9,7 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::catalog::{self, Facets, Found, ImageQuery, RepositoryQuery};
+use super::catalog::{self, Found, ImageQuery, RepositoryQuery};
+use super::facets::Facets;
 use super::view::View;
 use crate::api::{Kind, version_order};
 use crate::graph::{Record, organization_of};

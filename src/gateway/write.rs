@@ -2,10 +2,13 @@
 //! it: who may is told before what is there, a condition holds at just the version that is changed, and without one
 //! whoever comes second decides anew.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::quota::Quota;
 use super::view::View;
@@ -70,7 +73,62 @@ pub struct Applied {
     pub created: bool,
 }
 
+/// What became of a write, or would become of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Outcome {
+    /// It was made.
+    Created,
+    /// It was changed.
+    Changed,
+    /// It was that already: nothing was written.
+    Unchanged,
+    /// It was not: the errors say why.
+    Refused,
+}
+
+/// What the writes of many images did together.
+#[derive(Debug, Default)]
+pub struct Tally {
+    packs: HashSet<Arc<str>>,
+    written: Option<Revision>,
+}
+
+impl Tally {
+    /// Takes one of them in, of the image of this full name, and tells what became of it.
+    pub fn add(&mut self, visible: &Visible, name: &str, applied: &Applied, dry_run: bool) -> Outcome {
+        let outcome = applied.outcome();
+        if outcome != Outcome::Unchanged {
+            self.packs.extend(packs_of_image(visible, name));
+            self.written = self.written.max((!dry_run).then_some(applied.after.revision));
+        }
+        outcome
+    }
+
+    /// How many packs' content they touch.
+    #[must_use]
+    pub fn packs(&self) -> usize {
+        self.packs.len()
+    }
+
+    /// A state that has them all; `None` where nothing was written.
+    #[must_use]
+    pub fn revision(&self, writing: &Writing<'_>) -> Option<Revision> {
+        self.written.map(|written| writing.now().max(written))
+    }
+}
+
 impl Applied {
+    /// What became of it.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match (self.created, self.is_unchanged()) {
+            (true, _) => Outcome::Created,
+            (false, true) => Outcome::Unchanged,
+            (false, false) => Outcome::Changed,
+        }
+    }
+
     /// Whether it was that already.
     #[must_use]
     pub fn is_unchanged(&self) -> bool {

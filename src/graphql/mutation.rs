@@ -14,7 +14,7 @@ use super::scalar::{DateTime, ImageName, Int53, RepositoryName, Revision};
 use super::view::{Nodes as _, View};
 use crate::api::{self, DataPackSpec, Kind, OrganizationSpec, RepositorySpec, Spec};
 use crate::error::Error;
-use crate::gateway::{Applied, Plan, Writing, packs_of_image, packs_of_repository};
+use crate::gateway::{self, Applied, Plan, Tally, Writing, packs_of_image, packs_of_repository};
 use crate::graph::Record;
 use crate::model::{ActionView, ErrorCode, Fault, ImageChange, Set, faults, image_changes};
 use crate::registry::{DeleteOptions, Written};
@@ -104,6 +104,7 @@ impl DataPackInput {
 
 /// What became of a write, or would become of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[graphql(remote = "gateway::Outcome")]
 pub(super) enum Outcome {
     /// It was made.
     Created,
@@ -334,22 +335,13 @@ impl MutationRoot {
         let done: Vec<_> = futures::stream::iter(work).buffered(AT_A_TIME).collect().await;
 
         let view = write.view();
-        let mut packs = HashSet::new();
-        let mut written = None;
+        let mut tally = Tally::default();
         let mut results = Vec::with_capacity(images.len());
         for (i, (input, done)) in images.iter().zip(done).enumerate() {
             let name = input.name.clone();
             results.push(match done {
                 Ok(applied) => {
-                    let outcome = match (applied.created, applied.is_unchanged()) {
-                        (true, _) => Outcome::Created,
-                        (false, true) => Outcome::Unchanged,
-                        (false, false) => Outcome::Changed,
-                    };
-                    if outcome != Outcome::Unchanged {
-                        packs.extend(packs_of_image(view.visible(), &input.name.0));
-                        written = written.max((!dry_run).then_some(applied.after.revision));
-                    }
+                    let outcome = tally.add(view.visible(), &input.name.0, &applied, dry_run).into();
                     let changes = image_changes(applied.before.as_deref(), Some(&applied.after));
                     ApplyResult {
                         name,
@@ -380,8 +372,8 @@ impl MutationRoot {
         }
         Ok(ApplyImagesPayload {
             results,
-            affected_data_packs: count(packs.len()),
-            revision: written.map(|written| Revision(write.now().max(written))),
+            affected_data_packs: count(tally.packs()),
+            revision: tally.revision(&write).map(Revision),
         })
     }
 

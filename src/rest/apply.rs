@@ -13,12 +13,12 @@ use serde_json::Value;
 use super::input::{self, Form};
 use super::problem::{Problem, ProblemItem};
 use super::serve::Call;
-use super::show::{Applied as Shown, AppliedMany, Outcome};
+use super::show::{Applied as Shown, AppliedMany};
 use super::{read, respond, serve};
 use crate::api::decode::{Reading, read_object};
 use crate::api::{FieldValidation, Kind, Spec};
 use crate::error::Error;
-use crate::gateway::{Applied, Plan, View, Writing, packs_of_image};
+use crate::gateway::{Applied, Outcome, Plan, Tally, View, Writing};
 use crate::graph::Record;
 use crate::model::{ErrorCode, Fault, ImageChange, faults, image_changes};
 
@@ -92,21 +92,13 @@ fn told(error: &Error) -> Vec<Fault> {
 
 fn results(writing: &Writing<'_>, items: Vec<Item>, done: Vec<Result<Applied, Vec<Fault>>>, dry_run: bool) -> Response {
     let view = writing.view();
-    let (mut packs, mut written) = (HashSet::new(), None);
+    let mut tally = Tally::default();
     let mut results = Vec::with_capacity(items.len());
     for (item, done) in items.into_iter().zip(done) {
         let Item { name, warnings, .. } = item;
         results.push(match done {
             Ok(applied) => {
-                let outcome = match (applied.created, applied.is_unchanged()) {
-                    (true, _) => Outcome::Created,
-                    (false, true) => Outcome::Unchanged,
-                    (false, false) => Outcome::Changed,
-                };
-                if outcome != Outcome::Unchanged {
-                    packs.extend(packs_of_image(view.visible(), name.as_deref().unwrap_or_default()));
-                    written = written.max((!dry_run).then_some(applied.after.revision));
-                }
+                let outcome = tally.add(view.visible(), name.as_deref().unwrap_or_default(), &applied, dry_run);
                 let version = (!dry_run || outcome == Outcome::Unchanged).then(|| applied.after.revision.to_string());
                 let changes = image_changes(applied.before.as_deref(), Some(&applied.after));
                 let changes = changes.into_iter().map(Into::into).collect();
@@ -118,10 +110,10 @@ fn results(writing: &Writing<'_>, items: Vec<Item>, done: Vec<Result<Applied, Ve
             }
         });
     }
-    let revision = written.map(|written| writing.now().max(written));
+    let revision = tally.revision(writing);
     let many = AppliedMany {
         results,
-        affected_data_packs: packs.len(),
+        affected_data_packs: tally.packs(),
         revision: revision.map(|revision| revision.to_string()),
     };
     respond::written(StatusCode::OK, read::json(&many), None, revision.unwrap_or_else(|| view.visible().revision()))

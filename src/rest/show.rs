@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api;
-use crate::gateway::{self, View};
+use crate::gateway::{self, Outcome, View};
 use crate::graph::{Field, Record, Visible, organization_of};
 use crate::model::{self, ActionView, ImageView};
 
@@ -509,20 +509,6 @@ pub(super) struct Whoami {
     /// The organizations that you are a manager of, at most 100 of them.
     #[schema(max_items = 100)]
     pub(super) organizations: Vec<String>,
-}
-
-/// What became of a write, or would become of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub(super) enum Outcome {
-    /// It was made.
-    Created,
-    /// It was changed.
-    Changed,
-    /// It was that already: nothing was written.
-    Unchanged,
-    /// It was not: the errors say why.
-    Refused,
 }
 
 /// What became of one of many images.

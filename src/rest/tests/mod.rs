@@ -9,6 +9,7 @@ mod streams;
 mod writes;
 
 use std::fmt::Write as _;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
@@ -16,27 +17,29 @@ use axum::body::Body;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::{App, router};
-use crate::auth::users::{Tokens, Users};
-use crate::auth::{Authenticator, Authorizer};
+use crate::auth::Authorizer;
+use crate::auth::users::Users;
+use crate::gateway::testing::Scene;
 use crate::gateway::{Origins, Quota};
-use crate::registry::testing::{Hub, image, repository};
-use crate::search::{Indexer, Search};
 
-/// A door to a small catalogue, with users: root, an administrator; alice, who manages `acme`; bob.
+/// A door to a small catalogue.
 struct Door {
-    hub: Hub,
+    scene: Scene,
     app: App,
     router: Router,
-    dir: TempDir,
-    tokens: Arc<Tokens>,
-    indexer: Mutex<Indexer>,
+}
+
+impl Deref for Door {
+    type Target = Scene;
+
+    fn deref(&self) -> &Scene {
+        &self.scene
+    }
 }
 
 /// An answer, its body read to the end.
@@ -91,22 +94,12 @@ impl Door {
     }
 
     async fn open_with(change: impl FnOnce(&mut App)) -> Self {
-        let hub = Hub::open().await;
-        let dir = TempDir::new().unwrap();
-        let now = crate::clock::Clock::now(&*hub.clock);
-        Users::change(dir.path(), |users| {
-            users.add("root", vec!["system:masters".to_owned()], now)?;
-            users.add("alice", vec![], now)?;
-            users.add("bob", vec![], now)
-        })
-        .unwrap();
-        let tokens = Arc::new(Tokens::new(dir.path()));
-        let (search, indexer) = Search::open(Arc::clone(hub.registry.graph())).unwrap();
+        let scene = Scene::open().await;
         let mut app = App {
-            registry: Arc::clone(&hub.registry),
-            authenticator: Authenticator::local(Some(Arc::clone(&tokens)), None, hub.clock.clone()),
+            registry: Arc::clone(&scene.hub.registry),
+            authenticator: scene.authenticator(),
             authorizer: Authorizer::Rules,
-            search: Some(search),
+            search: Some(Arc::clone(&scene.search)),
             anonymous: true,
             quota: Arc::new(Quota::default()),
             relay: None,
@@ -114,61 +107,7 @@ impl Door {
             stop: CancellationToken::new(),
         };
         change(&mut app);
-        let indexer = Mutex::new(indexer);
-        let door = Self { router: router(app.clone()).all, app, hub, dir, tokens, indexer };
-        door.fill().await;
-        door
-    }
-
-    async fn fill(&self) {
-        let organization = json!({
-            "kind": "Organization", "metadata": { "name": "acme" },
-            "spec": { "name": "acme", "manager": ["alice"] },
-        });
-        self.hub.create(organization).await;
-        self.hub.create(repository("acme/secret", true)).await;
-        let detail = |description: &str, arch: &str, keywords: Value| {
-            json!({
-                "description": description, "arch": arch, "keywords": keywords, "size": 5_000_000_000_i64,
-                "creatTime": "2024-05-01T12:00:00Z", "docs": format!("# {description}\n"),
-            })
-        };
-        for (name, detail) in [
-            ("acme/secret:1", detail("not for everybody", "amd64", json!(["Storage"]))),
-            ("labring/nginx:1.23", detail("a web server", "amd64", json!(["Network"]))),
-            ("labring/nginx:1.24", detail("a newer web server", "amd64", json!(["Network"]))),
-            ("labring/mysql:8.0", detail("a database", "arm64", json!(["Database", "Storage"]))),
-            ("other/redis:7", detail("a cache", "Unkonw", json!(["database"]))),
-        ] {
-            let mut object = image(name, detail);
-            object["spec"]["type"] = "cluster-image".into();
-            self.hub.create(object).await;
-        }
-        // Labels of repositories follow by the controller, which doesn't run here.
-        for (name, keywords) in [
-            ("labring.nginx", &["Network"][..]),
-            ("labring.mysql", &["Database", "Storage"]),
-            ("other.redis", &["Database"]),
-        ] {
-            let label = |value: &mut Value| {
-                for keyword in keywords {
-                    value["metadata"]["labels"][format!("keyword.imagehub.sealos.io/{keyword}")] = "".into();
-                }
-            };
-            self.hub.try_put(crate::api::Kind::Repository, name, label).await.unwrap();
-        }
-    }
-
-    fn token(&self, user: &str) -> String {
-        let now = crate::clock::Clock::now(&*self.hub.clock);
-        let token = Users::change(self.dir.path(), |users| users.issue(user, now)).unwrap();
-        self.tokens.refresh();
-        token
-    }
-
-    /// Brings the search to where the catalogue is.
-    fn settle(&self) {
-        self.indexer.lock().catch_up().unwrap();
+        Self { router: router(app.clone()).all, app, scene }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
