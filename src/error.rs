@@ -277,12 +277,12 @@ impl Error {
             }
             Self::Invalid { kind, name, fields } => {
                 about(Some(*kind), name, false);
-                details.causes = Some(causes(fields));
+                details.causes = Some(status_causes(fields));
             }
             Self::InvalidOptions { kind, fields } => {
                 details.group = Some("meta.k8s.io".to_owned());
                 details.kind = Some((*kind).to_owned());
-                details.causes = Some(causes(fields));
+                details.causes = Some(status_causes(fields));
             }
             Self::Expired { continue_token: token, .. } => continue_token.clone_from(token),
             Self::ResourceVersionTooLarge { .. } => {
@@ -308,7 +308,22 @@ impl Error {
     }
 }
 
-fn causes(fields: &[FieldError]) -> Vec<StatusCause> {
+/// An error with what caused it: the outer one alone says little, and some say their cause themselves.
+#[must_use]
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn status_causes(fields: &[FieldError]) -> Vec<StatusCause> {
     fields
         .iter()
         .map(|f| StatusCause {

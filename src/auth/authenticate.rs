@@ -50,8 +50,8 @@ impl Authenticator {
 
     /// The same, that knows the tokens of an OpenID Connect issuer, too.
     #[must_use]
-    pub fn with_oidc(mut self, oidc: Option<Oidc>) -> Self {
-        self.oidc = oidc.map(Arc::new);
+    pub fn with_oidc(mut self, oidc: Option<Arc<Oidc>>) -> Self {
+        self.oidc = oidc;
         self
     }
 

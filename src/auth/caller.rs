@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::SharedClock;
 use crate::graph::Sight;
 
 /// Kube's group of administrators.
@@ -36,7 +40,21 @@ pub struct Caller {
     rank: Rank,
     /// Whether the cluster lets it see what is private.
     views_private: bool,
-    revoked: Option<CancellationToken>,
+    end: Option<End>,
+}
+
+/// What ends credentials, and all that was begun with them.
+#[derive(Clone)]
+enum End {
+    /// They are taken back: it is cancelled then.
+    Revoked(CancellationToken),
+    /// Their time is over.
+    Expires(Timestamp, SharedClock),
+}
+
+impl End {
+    const TAKEN_BACK: &str = "the token was taken back";
+    const EXPIRED: &str = "the token has expired";
 }
 
 /// What is said of a caller beside its name and its groups.
@@ -105,15 +123,7 @@ impl Caller {
         }
         let administrator = user == CONTROLLER_MANAGER || groups.iter().any(|g| g == MASTERS || g == KUBE_SYSTEM);
         let rank = if administrator { Rank::Administrator } else { Rank::User };
-        Self {
-            user: user.into(),
-            groups: groups.into(),
-            told: None,
-            manager,
-            rank,
-            views_private: false,
-            revoked: None,
-        }
+        Self { user: user.into(), groups: groups.into(), told: None, manager, rank, views_private: false, end: None }
     }
 
     /// Somebody whom a cluster names.
@@ -141,7 +151,13 @@ impl Caller {
     /// The same for credentials that can be taken back: `revoked` is cancelled then.
     #[must_use]
     pub fn until(mut self, revoked: CancellationToken) -> Self {
-        self.revoked = Some(revoked);
+        self.end = Some(End::Revoked(revoked));
+        self
+    }
+
+    /// The same for credentials that are good until `expires`.
+    pub(super) fn expiring(mut self, expires: Timestamp, clock: SharedClock) -> Self {
+        self.end = Some(End::Expires(expires, clock));
         self
     }
 
@@ -230,29 +246,40 @@ impl Caller {
         Arc::clone(&self.manager)
     }
 
-    /// What is cancelled when the credentials are taken back, for those that can be.
-    #[must_use]
-    pub fn revocation(&self) -> Option<CancellationToken> {
-        self.revoked.clone()
-    }
-
-    /// Resolves when the credentials are taken back; never for those that can't be.
-    pub async fn revoked(&self) {
-        match &self.revoked {
-            Some(revoked) => revoked.cancelled().await,
+    /// Resolves when the credentials are good no longer, and says why. Never for those that have no end.
+    pub async fn ended(&self) -> &'static str {
+        match &self.end {
+            Some(End::Revoked(revoked)) => {
+                revoked.cancelled().await;
+                End::TAKEN_BACK
+            }
+            Some(End::Expires(expires, clock)) => {
+                clock.reaches(*expires).await;
+                End::EXPIRED
+            }
             None => std::future::pending().await,
         }
     }
 
-    /// Whether the credentials have been taken back.
+    /// The same as a future that stays; `None` for credentials that have no end.
     #[must_use]
-    pub fn is_revoked(&self) -> bool {
-        self.revoked.as_ref().is_some_and(CancellationToken::is_cancelled)
+    pub fn end(&self) -> Option<BoxFuture<'static, &'static str>> {
+        let caller = self.end.is_some().then(|| self.clone())?;
+        Some(async move { caller.ended().await }.boxed())
+    }
+
+    /// Why the credentials are good no longer, if so.
+    #[must_use]
+    pub fn has_ended(&self) -> Option<&'static str> {
+        match self.end.as_ref()? {
+            End::Revoked(revoked) => revoked.is_cancelled().then_some(End::TAKEN_BACK),
+            End::Expires(expires, clock) => (clock.now() >= *expires).then_some(End::EXPIRED),
+        }
     }
 
     /// The same user with other credentials' end: what acts for somebody ends with it.
     pub(super) fn ends_with(mut self, other: &Self) -> Self {
-        self.revoked.clone_from(&other.revoked);
+        self.end.clone_from(&other.end);
         self
     }
 }

@@ -393,8 +393,8 @@ mod tests {
         let bob = tokens.caller(&other.unwrap()).unwrap();
         Users::change(dir.path(), |users| users.remove("alice")).unwrap();
         assert!(tokens.caller(&token).is_none());
-        caller.revoked().await;
-        assert!(futures::FutureExt::now_or_never(bob.revoked()).is_none(), "others go on");
+        assert_eq!(caller.ended().await, "the token was taken back");
+        assert!(futures::FutureExt::now_or_never(bob.ended()).is_none(), "others go on");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
 
 use super::kubeconfig;
+use crate::error::causes;
 
 /// How often a request that was not done is sent again: it was refused for now (429, 503, 507), or the connection was
 /// lost. What is written twice is written once.
@@ -214,17 +215,6 @@ fn warnings(headers: &HeaderMap) -> Vec<String> {
     let texts = headers.get_all(WARNING).into_iter().filter_map(|value| std::str::from_utf8(value.as_bytes()).ok());
     let unquoted = texts.filter_map(|text| text.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"')));
     unquoted.map(|(text, _)| text.replace("\\\"", "\"").replace("\\\\", "\\")).collect()
-}
-
-/// An error with what caused it: the outer one alone says little.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// A value in a query.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::auth::{Namespaces, OidcConfig, OrganizationCreators};
@@ -72,28 +72,17 @@ pub(super) struct Args {
     #[arg(long, env = "IMAGEHUB_TRUSTED_DOCUMENTS", value_name = "FILE", help_heading = "Access")]
     trusted_documents: Option<PathBuf>,
     /// The `OpenID` Connect issuer whose tokens are believed, too: the URL that is in them
-    #[arg(
-        long,
-        env = "IMAGEHUB_OIDC_ISSUER_URL",
-        value_name = "URL",
-        requires = "oidc_audience",
-        help_heading = "Access"
-    )]
+    #[arg(long, env = "IMAGEHUB_OIDC_ISSUER_URL", value_name = "URL", help_heading = "Access")]
     oidc_issuer_url: Option<String>,
     /// For whom its tokens must be meant
-    #[arg(
-        long,
-        env = "IMAGEHUB_OIDC_AUDIENCE",
-        value_name = "NAME",
-        requires = "oidc_issuer_url",
-        help_heading = "Access"
-    )]
+    #[arg(long, env = "IMAGEHUB_OIDC_AUDIENCE", value_name = "NAME", help_heading = "Access")]
     oidc_audience: Option<String>,
     /// The claim of its tokens that is the user's name
     #[arg(
         long,
         env = "IMAGEHUB_OIDC_USERNAME_CLAIM",
         value_name = "CLAIM",
+        value_parser = NonEmptyStringValueParser::new(),
         default_value = "sub",
         help_heading = "Access"
     )]
@@ -144,22 +133,10 @@ pub(super) struct Args {
     #[arg(long, env = "IMAGEHUB_REPLICA_NAME", value_name = "NAME", help_heading = "Cluster")]
     replica_name: Option<String>,
     /// The certificate to serve with, PEM; by default the server makes its own
-    #[arg(
-        long,
-        env = "IMAGEHUB_TLS_CERT_FILE",
-        value_name = "FILE",
-        requires = "tls_private_key_file",
-        help_heading = "Cluster"
-    )]
+    #[arg(long, env = "IMAGEHUB_TLS_CERT_FILE", value_name = "FILE", help_heading = "Cluster")]
     tls_cert_file: Option<PathBuf>,
     /// Its key, PEM
-    #[arg(
-        long,
-        env = "IMAGEHUB_TLS_PRIVATE_KEY_FILE",
-        value_name = "FILE",
-        requires = "tls_cert_file",
-        help_heading = "Cluster"
-    )]
+    #[arg(long, env = "IMAGEHUB_TLS_PRIVATE_KEY_FILE", value_name = "FILE", help_heading = "Cluster")]
     tls_private_key_file: Option<PathBuf>,
     /// The file with settings, TOML; the keys are these flags
     #[arg(long, env = "IMAGEHUB_CONFIG", value_name = "FILE", help_heading = "Operation")]
@@ -276,14 +253,7 @@ pub(super) fn run(args: Args) -> Result<(), String> {
         tracing::info!(file = %file.display(), "settings are read from a file");
     }
     let home = home(&args)?;
-    let oidc = args.oidc_issuer_url.zip(args.oidc_audience).map(|(issuer, audience)| OidcConfig {
-        issuer,
-        audience,
-        username_claim: args.oidc_username_claim,
-        groups_claim: args.oidc_groups_claim,
-        prefix: args.oidc_prefix,
-        ca_file: args.oidc_ca_file,
-    });
+    let oidc = oidc(&args)?;
     let config = Config {
         home,
         oidc,
@@ -309,6 +279,31 @@ pub(super) fn run(args: Args) -> Result<(), String> {
     done.map_err(|error| error.to_string())
 }
 
+/// The issuer whose tokens are believed, too, where the flags name one.
+fn oidc(args: &Args) -> Result<Option<OidcConfig>, String> {
+    let issuer = args.oidc_issuer_url.as_ref().filter(|url| !url.is_empty());
+    let audience = args.oidc_audience.as_ref().filter(|name| !name.is_empty());
+    let both = both(issuer, audience, ["--oidc-issuer-url", "--oidc-audience"])?;
+    Ok(both.map(|(issuer, audience)| OidcConfig {
+        issuer: issuer.clone(),
+        audience: audience.clone(),
+        username_claim: args.oidc_username_claim.clone(),
+        groups_claim: args.oidc_groups_claim.clone(),
+        prefix: args.oidc_prefix.clone(),
+        ca_file: args.oidc_ca_file.clone(),
+    }))
+}
+
+/// Two settings that mean nothing one without the other. By `requires` clap would not see those of a file.
+fn both<T>(one: Option<T>, other: Option<T>, flags: [&str; 2]) -> Result<Option<(T, T)>, String> {
+    match (one, other) {
+        (None, None) => Ok(None),
+        (Some(one), Some(other)) => Ok(Some((one, other))),
+        (None, Some(_)) => Err(format!("{} says nothing without {}", flags[1], flags[0])),
+        (Some(_), None) => Err(format!("{} says nothing without {}", flags[0], flags[1])),
+    }
+}
+
 /// Where the server lives, as the flags say.
 fn home(args: &Args) -> Result<Home, String> {
     let keeps = match (args.storage, args.access) {
@@ -326,6 +321,8 @@ fn home(args: &Args) -> Result<Home, String> {
     if args.demo {
         return Err("--demo is for one machine: in a cluster, apply examples/catalog.yaml".to_owned());
     }
+    let (certificate, key) = (args.tls_cert_file.clone(), args.tls_private_key_file.clone());
+    let mounted = both(certificate, key, ["--tls-cert-file", "--tls-private-key-file"])?;
     Ok(Home::Cluster(InCluster {
         keeps,
         kubeconfig: args.kubeconfig.clone(),
@@ -333,7 +330,7 @@ fn home(args: &Args) -> Result<Home, String> {
         service: args.service.clone(),
         advertise: args.advertise_address,
         replica: args.replica_name.clone(),
-        mounted: args.tls_cert_file.clone().zip(args.tls_private_key_file.clone()),
+        mounted,
     }))
 }
 
@@ -385,7 +382,30 @@ fn shell_quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn an_issuer_is_named_with_its_audience_and_an_empty_name_is_none() {
+        let issuer = |words: &[&str]| {
+            let words = ["serve"].iter().chain(words);
+            oidc(&Line::try_parse_from(words).unwrap().args)
+        };
+        let (url, audience) = ("--oidc-issuer-url=https://issuer.example", "--oidc-audience=imagehub");
+        let named = issuer(&[url, audience]).unwrap().unwrap();
+        assert_eq!((&*named.issuer, &*named.audience, named.ca_file), ("https://issuer.example", "imagehub", None));
+        assert_eq!((&*named.username_claim, &*named.groups_claim, &*named.prefix), ("sub", "groups", "oidc:"));
+        assert!(issuer(&["--oidc-issuer-url=", "--oidc-audience="]).unwrap().is_none());
+        assert!(issuer(&[]).unwrap().is_none());
+        assert!(issuer(&[url]).is_err() && issuer(&[audience]).is_err());
+    }
 
     #[test]
     fn a_path_with_a_quote_is_one_word_for_a_shell() {

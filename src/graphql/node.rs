@@ -437,6 +437,8 @@ impl DataPack {
 pub(super) struct Viewer {
     /// Your user name; null for those who have shown nothing.
     pub(super) name: Option<String>,
+    /// The groups that you are in.
+    pub(super) groups: Vec<String>,
     /// Whether you have shown nothing.
     pub(super) anonymous: bool,
     /// Whether you may do everything.

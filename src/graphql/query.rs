@@ -122,6 +122,7 @@ impl QueryRoot {
         let registry = &ctx.data_unchecked::<Arc<Shared>>().app.registry;
         Viewer {
             name: caller.is_authenticated().then(|| caller.user().to_owned()),
+            groups: caller.groups().to_vec(),
             anonymous: !caller.is_authenticated(),
             administrator: caller.is_administrator(),
             can_create_organizations: registry.authorize(caller, Verb::Create, Kind::Organization, "", "").is_ok(),

@@ -146,10 +146,6 @@ where
     Ok(unfold(followed, |mut followed| async move { Some((followed.next().await?, followed)) }).boxed())
 }
 
-fn revoked() -> async_graphql::Error {
-    fail(ErrorCode::Unauthenticated, "the token has been taken back, or has expired")
-}
-
 impl<F: Fn(&View, &Record) -> bool> Followed<F> {
     async fn next(&mut self) -> Option<Result<Change>> {
         loop {
@@ -162,9 +158,9 @@ impl<F: Fn(&View, &Record) -> bool> Followed<F> {
             let (caller, stop) = (self.caller.clone(), self.stop.clone());
             let items = tokio::select! {
                 biased;
-                () = caller.revoked() => {
+                why = caller.ended() => {
                     self.over = true;
-                    return Some(Err(revoked()));
+                    return Some(Err(fail(ErrorCode::Unauthenticated, why)));
                 }
                 // What has happened, then how far that is: the client goes on there at the server that comes after.
                 () = stop.cancelled() => if let Some(items) = self.watch.next().now_or_never() {
@@ -347,9 +343,9 @@ impl FollowedPack {
                 let (caller, stop) = (self.caller.clone(), self.stop.clone());
                 tokio::select! {
                     biased;
-                    () = caller.revoked() => {
+                    why = caller.ended() => {
                         self.over = true;
-                        return Some(Err(revoked()));
+                        return Some(Err(fail(ErrorCode::Unauthenticated, why)));
                     }
                     () = stop.cancelled() => return None,
                     changed = self.changes.changed() => changed.ok()?,

@@ -1,7 +1,6 @@
 //! Watch streams: one JSON event a line, or one a WebSocket's frame.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,7 +13,6 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::negotiate::{Accepted, Form};
 use super::params::Include;
@@ -50,8 +48,8 @@ pub(super) struct Events {
     /// Resolves when that is over. One that stays, as the next: to join and leave those who wait, at each of ten
     /// thousand watchers' events, costs more than the event.
     over: Fuse<BoxFuture<'static, ()>>,
-    /// Resolves when the watcher's credentials are taken back, if they can be.
-    revoked: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Resolves when the watcher's credentials are good no longer, and says why; where that may be.
+    ended: Option<Fuse<BoxFuture<'static, &'static str>>>,
     /// What is to be sent next. It is written only when it is: what waits for a slow reader is shared with
     /// all others.
     pending: Option<Batch>,
@@ -79,8 +77,8 @@ impl Events {
         let definitions = Some(table::definitions(kind));
         let writer = Writer { kind, form: accepted.form, include, clock, definitions };
         let over = until.clone().over_owned().fuse();
-        let revoked = watch.caller().revocation().map(|revoked| Box::pin(revoked.cancelled_owned()));
-        Self { watch, writer, until, over, revoked, pending: None, hold: None }
+        let ended = watch.caller().end().map(futures::FutureExt::fuse);
+        Self { watch, writer, until, over, ended, pending: None, hold: None }
     }
 
     /// The next events, a line each, of about [`CHUNK`] bytes; `None` when it is over. Nothing is lost where
@@ -90,8 +88,10 @@ impl Events {
         let (reader, mut items) = match self.pending.take() {
             // No bookmark: it would say that what is left out here was sent.
             Some(_) if self.until.is_over() => return None,
-            Some(_) if self.watch.caller().is_revoked() => self.end_revoked()?,
-            Some(pending) => pending,
+            Some(pending) => match self.watch.caller().has_ended() {
+                Some(why) => self.end_with(why)?,
+                None => pending,
+            },
             None => {
                 let batch = self.batch().await?;
                 if matches!(batch.1.as_slice().last(), Some(WatchItem::Failed(Error::Expired { .. }))) {
@@ -138,7 +138,7 @@ impl Events {
         } else {
             tokio::select! {
                 biased;
-                Some(()) = OptionFuture::from(self.revoked.as_mut()) => return self.end_revoked(),
+                Some(why) = OptionFuture::from(self.ended.as_mut()) => return self.end_with(why),
                 () = &mut self.over => self.watch.end(),
                 batch = self.watch.next() => batch,
             }
@@ -146,8 +146,8 @@ impl Events {
         batch.map(|(reader, items)| (reader, items.into_iter()))
     }
 
-    fn end_revoked(&mut self) -> Option<Batch> {
-        let failed = self.watch.fail(Error::Unauthorized("the token was taken back".to_owned()));
+    fn end_with(&mut self, why: &str) -> Option<Batch> {
+        let failed = self.watch.fail(Error::Unauthorized(why.to_owned()));
         failed.map(|(reader, items)| (reader, items.into_iter()))
     }
 }

@@ -179,9 +179,9 @@ impl Following {
             let (caller, stop) = (self.call.caller.clone(), self.call.shared.app.stop.clone());
             let told = tokio::select! {
                 biased;
-                () = caller.revoked() => {
+                why = caller.ended() => {
                     self.over = true;
-                    return Some(event("gone", None, &serve::revoked().json()));
+                    return Some(event("gone", None, &serve::ended(why).json()));
                 }
                 told = self.watches.next() => told?,
                 // What has happened, then how far that is: the client goes on there at the server that comes after.

@@ -27,6 +27,8 @@ use crate::model::{ErrorCode, Fault, ImageView, docs_diff, image_changes};
 
 /// The largest answer, in bytes, about.
 pub const ANSWER_LIMIT: usize = 32 * 1024 * 1024;
+/// The most of their groups that somebody is told.
+const OWN_GROUPS: usize = 1000;
 
 /// A body, and the Link header that goes with it.
 pub(super) struct Made {
@@ -277,6 +279,7 @@ fn whoami(call: &Call, view: &View) -> Result<Made, Problem> {
     let names = mine.items.iter().filter_map(|(_, record)| Some(record.organization()?.name.to_string()));
     Ok(plain(&Whoami {
         name: caller.is_authenticated().then(|| caller.user().to_owned()),
+        groups: caller.groups().iter().take(OWN_GROUPS).cloned().collect(),
         anonymous: !caller.is_authenticated(),
         administrator: caller.is_administrator(),
         can_create_organizations: call

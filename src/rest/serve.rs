@@ -270,8 +270,8 @@ pub(super) async fn body(call: &Call, body: Body, kind: Option<crate::api::Kind>
 }
 
 /// The error of a token that is no good any more.
-pub(super) fn revoked() -> Problem {
-    Error::Unauthorized("the token has been taken back, or has expired".to_owned()).into()
+pub(super) fn ended(why: &str) -> Problem {
+    Error::Unauthorized(why.to_owned()).into()
 }
 
 /// What is said of who may keep an answer.

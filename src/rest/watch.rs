@@ -144,7 +144,7 @@ async fn changed(call: &Call, known: &Answer, time: Duration) -> Result<(Arc<Ans
     loop {
         let revision = tokio::select! {
             biased;
-            () = call.caller.revoked() => return Err(serve::revoked()),
+            why = call.caller.ended() => return Err(serve::ended(why)),
             () = call.shared.app.stop.cancelled() => return Ok((seen, call.view().visible().revision())),
             () = tokio::time::sleep_until(ends) => return Ok((seen, call.view().visible().revision())),
             changed = async {

@@ -197,13 +197,17 @@ struct Running {
 async fn start(config: &Config) -> Result<Running, ServerError> {
     let started = Instant::now();
     let clock: SharedClock = Arc::new(SystemClock);
-    let oidc = config.oidc.clone().map(|oidc| Oidc::new(oidc, Arc::clone(&clock))).transpose().map_err(fatal)?;
+    let oidc = config.oidc.clone().map(|oidc| Oidc::new(oidc, Arc::clone(&clock)).map(Arc::new));
+    let oidc = oidc.transpose().map_err(fatal)?;
     let http = listen::bind(config.http_listen, "--http-listen").await.map_err(fatal)?;
     let kube = listen::bind(config.kube_listen, "--kube-listen").await.map_err(fatal)?;
     let (http_at, kube_at) = (http.local_addr().map_err(fatal)?, kube.local_addr().map_err(fatal)?);
     warn_of_open_gateway(http_at);
 
     let mut tasks = Critical::default();
+    if let Some(oidc) = oidc.clone() {
+        tasks.spawn("the look at the issuer's keys", async move { oidc.keep_current().await });
+    }
     let stop = listen::Stop::default();
     let (is_ready, ready_seen) = watch::channel(false);
     let (measured, metrics_seen) = watch::channel(None);

@@ -19,6 +19,7 @@ mod history;
 mod kubectl;
 mod layers;
 mod manifests;
+mod oidc;
 mod operation;
 mod pack;
 mod rest;

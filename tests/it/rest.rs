@@ -36,7 +36,8 @@ impl Events {
         Self::read(&url, &["-H", "content-type: application/json", "-d", &body])
     }
 
-    fn read(url: &str, more: &[&str]) -> Self {
+    /// What curl reads with these arguments, too.
+    pub fn read(url: &str, more: &[&str]) -> Self {
         let mut curl = Command::new("curl");
         curl.args(["-sN", "-H", "accept: text/event-stream"]).args(more).arg(url);
         let mut curl = curl.stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("curl runs");

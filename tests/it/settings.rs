@@ -54,3 +54,42 @@ fn a_file_with_mistakes_is_refused_as_a_wrong_command_line_is() {
     let said = String::from_utf8_lossy(&absent.stderr).into_owned();
     assert_eq!((absent.status.code(), said.contains("absent.toml: No such file")), (Some(2), true), "{said}");
 }
+
+#[test]
+fn an_issuer_that_cant_be_right_is_refused_with_what_would_be_right() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("it can be written");
+    write("ca.pem", "no certificate\n");
+    write("half.toml", "oidc-issuer-url = \"https://issuer.example\"\n");
+    write("tls.toml", "storage = \"kubernetes\"\ntls-cert-file = \"tls.crt\"\n");
+    let https = "--oidc-issuer-url=https://issuer.example";
+    let audience = "--oidc-audience=imagehub";
+    for (words, why) in [
+        (&[https][..], "imagehub: --oidc-issuer-url says nothing without --oidc-audience"),
+        (&[audience], "imagehub: --oidc-audience says nothing without --oidc-issuer-url"),
+        (&[https, "--oidc-audience="], "imagehub: --oidc-issuer-url says nothing without --oidc-audience"),
+        (&["--config=half.toml"], "imagehub: --oidc-issuer-url says nothing without --oidc-audience"),
+        (&["--config=tls.toml"], "imagehub: --tls-cert-file says nothing without --tls-private-key-file"),
+        (
+            &[audience, "--oidc-issuer-url=http://issuer.example"],
+            "imagehub: --oidc-issuer-url \"http://issuer.example\": it is not https: want an https URL without a query, as in \
+             https://issuer.example",
+        ),
+        (&[audience, "--oidc-issuer-url=issuer.example"], "it is not https: want an https URL without a query"),
+        (
+            &[https, audience, "--oidc-ca-file=ca.pem"],
+            "imagehub: --oidc-ca-file ca.pem: there is no certificate in it: want PEM",
+        ),
+        (&[https, audience, "--oidc-ca-file=none.pem"], "imagehub: --oidc-ca-file none.pem: No such file or directory"),
+        (
+            &[https, audience, "--oidc-prefix=system:"],
+            "imagehub: --oidc-prefix \"system:\": what begins with \"system:\"",
+        ),
+    ] {
+        let output = serve(folder.path(), &[], words);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+        assert!(said.contains(why), "{words:?}: {said}");
+        assert!(!folder.path().join("imagehub-data").exists(), "{words:?}: nothing was begun");
+    }
+}

@@ -11,18 +11,18 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation};
 use moka::sync::Cache;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Caller;
 use crate::clock::SharedClock;
 use crate::error::Error;
-use keys::Keys;
 pub use keys::KeysError;
+use keys::{Found, Keys};
 
 /// The signatures that are believed: those that need no shared secret.
 const ALGORITHMS: [Algorithm; 9] = [
@@ -75,9 +75,8 @@ pub struct Oidc {
 #[derive(Debug, Clone)]
 struct Remembered {
     caller: Caller,
-    /// The key that signed it: what that key no longer signs is not believed any more.
-    key: Arc<str>,
-    expires: Timestamp,
+    /// The fetch that brought the key which signed it: the next may bring others.
+    fetched: Timestamp,
 }
 
 impl std::fmt::Debug for Oidc {
@@ -87,13 +86,24 @@ impl std::fmt::Debug for Oidc {
 }
 
 impl Oidc {
-    /// The tokens of `config`'s issuer. Its keys are asked for when the first token comes.
+    /// The tokens of `config`'s issuer. None is believed before [`keep_current`](Self::keep_current) runs.
     ///
     /// # Errors
     /// What is wrong with the settings.
     pub fn new(config: OidcConfig, clock: SharedClock) -> Result<Self, KeysError> {
+        if config.prefix.starts_with(RESERVED) {
+            return Err(KeysError::new(format_args!(
+                "--oidc-prefix {:?}: what begins with {RESERVED:?} is given out by no issuer",
+                config.prefix
+            )));
+        }
         let keys = Keys::new(&config.issuer, config.ca_file.as_deref(), Arc::clone(&clock))?;
         Ok(Self { config, keys, clock, remembered: Cache::new(REMEMBERED) })
+    }
+
+    /// Keeps up with the issuer's keys, for ever.
+    pub async fn keep_current(&self) {
+        self.keys.keep_current().await;
     }
 
     /// Whose token it is; `None` where it is none of this issuer's: somebody else may know it.
@@ -107,20 +117,20 @@ impl Oidc {
         }
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let now = self.clock.now();
-        if let Some(known) = self.remembered.get(&digest)
-            && now < known.expires
-            && self.keys.has(&known.key).await
+        if let Some(Remembered { caller, fetched }) = self.remembered.get(&digest)
+            && caller.has_ended().is_none()
+            && self.keys.fetched() == Some(fetched)
         {
-            return Ok(Some(known.caller));
+            return Ok(Some(caller));
         }
         let refuse = |why: &str| Err(Error::Unauthorized(format!("Unauthorized: the token is not believed: {why}")));
-        let Ok(header) = jsonwebtoken::decode_header(token) else { return refuse("its header can't be read") };
-        if !ALGORITHMS.contains(&header.alg) {
-            return refuse("its signature is of a kind that is not accepted");
-        }
+        let header = jsonwebtoken::decode_header(token).ok();
+        let Some(header) = header.filter(|header| ALGORITHMS.contains(&header.alg)) else {
+            return refuse("its header names no signature of a kind that is accepted, such as RS256 or ES256");
+        };
         let id = header.kid.unwrap_or_default();
-        let Some(key) = self.keys.get(&id).await? else {
-            return refuse("the issuer has no such key");
+        let Some(Found { key, fetched }) = self.keys.get(&id).await? else {
+            return refuse("the issuer has no such key, or had none a moment ago");
         };
         // Times are looked at below, by the clock that all go by.
         let mut validation = Validation::new(header.alg);
@@ -133,7 +143,7 @@ impl Oidc {
             Ok(decoded) => decoded.claims,
             Err(error) => {
                 debug!(%error, "a token of the issuer is no good");
-                return refuse(&error.to_string());
+                return refuse(&self.in_words(&error));
             }
         };
         let expires = match check_times(&claims, now) {
@@ -144,16 +154,22 @@ impl Oidc {
             Ok(names) => names,
             Err(why) => return refuse(&why),
         };
-        let ends = CancellationToken::new();
-        let caller = Caller::authenticated(&user, groups).until(ends.clone());
-        // What was begun with it ends with it. One task a token that the issuer has signed, until it ends.
-        let at_end = self.clock.reaches(expires);
-        tokio::spawn(async move {
-            at_end.await;
-            ends.cancel();
-        });
-        self.remembered.insert(digest, Remembered { caller: caller.clone(), key: id.into(), expires });
+        let caller = Caller::authenticated(&user, groups).expiring(expires, Arc::clone(&self.clock));
+        self.remembered.insert(digest, Remembered { caller: caller.clone(), fetched });
         Ok(Some(caller))
+    }
+
+    /// What is wrong with a token, as its owner understands it.
+    fn in_words(&self, error: &jsonwebtoken::errors::Error) -> String {
+        match error.kind() {
+            ErrorKind::InvalidSignature => "its signature is not of the issuer's key".to_owned(),
+            ErrorKind::InvalidAudience => format!("it is not meant for {:?}, this server", self.config.audience),
+            ErrorKind::MissingRequiredClaim(claim) => format!("it has no claim {claim:?} that can be read"),
+            ErrorKind::InvalidAlgorithm | ErrorKind::InvalidKeyFormat => {
+                "its signature is of another kind than the issuer's key".to_owned()
+            }
+            _ => error.to_string(),
+        }
     }
 
     /// The user and the groups that claims name.
@@ -203,7 +219,7 @@ fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp,
         #[expect(clippy::cast_possible_truncation, reason = "what is too large for a time is refused next")]
         let seconds = value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64));
         let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
-        time.map(Some).ok_or("one of its times is none")
+        time.map(Some).ok_or("one of its times is no time")
     };
     let later = |time: Timestamp| time.checked_add(SKEW).unwrap_or(Timestamp::MAX);
     let expires = later(at("exp")?.ok_or("it never ends")?);
@@ -216,5 +232,7 @@ fn check_times(claims: &Map<String, Value>, now: Timestamp) -> Result<Timestamp,
     Ok(expires)
 }
 
+#[cfg(test)]
+mod issuer;
 #[cfg(test)]
 mod tests;

@@ -167,15 +167,16 @@ async fn numbers_beyond_32_bits_are_numbers() {
 #[tokio::test]
 async fn the_viewer_is_who_the_token_says() {
     let door = Door::open().await;
-    let query = "{ viewer { name anonymous administrator canCreateOrganizations organizations { nodes { name } } } }";
+    let query =
+        "{ viewer { name groups anonymous administrator canCreateOrganizations organizations { nodes { name } } } }";
     let nobody = door.ask(query).await.data();
-    let nothing = json!({ "name": null, "anonymous": true, "administrator": false, "canCreateOrganizations": false,
-        "organizations": { "nodes": [] } });
+    let nothing = json!({ "name": null, "groups": ["system:unauthenticated"], "anonymous": true, "administrator": false,
+        "canCreateOrganizations": false, "organizations": { "nodes": [] } });
     assert_eq!(nobody["viewer"], nothing);
     let alice = door.token("alice");
     let viewer = door.ask_as(&alice, query).await.data();
-    let wanted = json!({ "name": "alice", "anonymous": false, "administrator": false, "canCreateOrganizations": true,
-        "organizations": { "nodes": [{ "name": "acme" }] } });
+    let wanted = json!({ "name": "alice", "groups": ["system:authenticated"], "anonymous": false, "administrator": false,
+        "canCreateOrganizations": true, "organizations": { "nodes": [{ "name": "acme" }] } });
     assert_eq!(viewer["viewer"], wanted);
     let root = door.token("root");
     assert_eq!(door.ask_as(&root, query).await.data()["viewer"]["administrator"], true);

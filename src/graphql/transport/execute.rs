@@ -133,8 +133,8 @@ fn status_without_document(params: &Params) -> Option<StatusCode> {
 
 /// Executes any operation as a stream of answers: one of a query or a mutation.
 pub(super) fn stream(shared: &Arc<Shared>, asked: &Asked) -> Result<BoxStream<'static, Response>, ServerError> {
-    if asked.caller.is_revoked() {
-        return Err(server_error(ErrorCode::Unauthenticated, "the token has been taken back, or has expired"));
+    if let Some(why) = asked.caller.has_ended() {
+        return Err(server_error(ErrorCode::Unauthenticated, why));
     }
     let document = shared.transport.documents.find(&asked.params)?;
     let view = view(shared, asked);

@@ -37,7 +37,7 @@ pub(super) fn respond(shared: &Arc<Shared>, asked: &Asked) -> Response {
         let message = format!("{} operations are going on, the most there are (limit: streams)", super::STREAMS);
         return refused(StatusCode::TOO_MANY_REQUESTS, Media::Json, &server_error(ErrorCode::RateLimited, message));
     };
-    let revoked = asked.caller.clone();
+    let caller = asked.caller.clone();
     let answers: BoxStream<'static, Bytes> = match execute::stream(shared, asked) {
         Ok(answers) => answers.map(|response| event(&payload(&response))).boxed(),
         // As EventSource can't read the answer of a request that failed, it is told on the stream.
@@ -52,7 +52,7 @@ pub(super) fn respond(shared: &Arc<Shared>, asked: &Asked) -> Response {
     let stopped = shared.app.stop.clone();
     let ended = async move {
         tokio::select! {
-            () = revoked.revoked() => tokio::time::sleep(ALIVE_EVERY).await,
+            _ = caller.ended() => tokio::time::sleep(ALIVE_EVERY).await,
             () = stopped.cancelled() => tokio::time::sleep(LAST_WORDS).await,
         }
     };

@@ -69,6 +69,10 @@ const SCHEMAS: [fn(ComponentsBuilder) -> ComponentsBuilder; 17] = [
     schemas::<show::Change>,
 ];
 
+/// What a bearer token is.
+const TOKENS: &str =
+    "A token: of a local user (`imagehub token`), of the cluster, or of the OpenID Connect issuer that is believed.";
+
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(document()));
 
 /// The document, as it is committed and served.
@@ -86,7 +90,7 @@ pub fn document() -> String {
         ))
         .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()));
     let mut scheme = Http::new(HttpAuthScheme::Bearer);
-    scheme.description = Some("A token: of a local user (`imagehub token`), or of the cluster.".to_owned());
+    scheme.description = Some(TOKENS.to_owned());
     let components = SCHEMAS.iter().fold(ComponentsBuilder::new(), |components, add| add(components));
     let components = components.security_scheme(BEARER, SecurityScheme::Http(scheme));
     let components = operations::shared(components);

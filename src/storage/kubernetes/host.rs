@@ -9,6 +9,7 @@ use kube::client::Body;
 use serde::Deserialize;
 
 use super::crd::{CRD_NAME, CRD_PATH, PATH};
+use crate::error::causes;
 use crate::storage::Revision;
 
 /// How long one request may take.
@@ -100,22 +101,8 @@ impl Failure {
     }
 }
 
-fn cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = error.source();
-    }
-    text
-}
-
 fn not_answered(error: &kube::Error) -> Failure {
-    let text = cause(error);
+    let text = causes(error);
     let nothing_sent = match error {
         kube::Error::Service(error) => error
             .downcast_ref::<hyper_util::client::legacy::Error>()
@@ -132,7 +119,7 @@ async fn read(answer: Response<Body>) -> Result<Bytes, Failure> {
     let body = match Limited::new(answer.into_body(), ANSWER_LIMIT).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(Failure::TooLarge),
-        Err(error) => return Err(Failure::Lost(format!("half an answer: {}", cause(&*error)))),
+        Err(error) => return Err(Failure::Lost(format!("half an answer: {}", causes(&*error)))),
     };
     if code.is_success() {
         return Ok(body);

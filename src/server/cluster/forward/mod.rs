@@ -37,7 +37,7 @@ use tracing::debug;
 
 use super::lease::{Inside, Peer, Role, Term};
 use crate::auth::Caller;
-use crate::error::{Error, RETRY_AFTER as WAIT};
+use crate::error::{Error, RETRY_AFTER as WAIT, causes};
 use crate::relay::{self, Relay, Stay, Turn};
 use body::{Answer, Buffered};
 use wire::Wire;
@@ -198,7 +198,7 @@ impl Forward {
             };
             let why = match self.send(&peer, &onward).await {
                 Sent::Answered(response) => {
-                    return Ok(Turn::Elsewhere(self.passed_back(response, &peer, watches, exchange)));
+                    return Ok(Turn::Elsewhere(self.passed_back(response, &peer, caller, watches, exchange)));
                 }
                 Sent::Unknown(why) if writes => {
                     return Err(Error::OutcomeUnknown(format!(
@@ -299,15 +299,24 @@ impl Forward {
     }
 
     /// The answer as the client gets it.
-    fn passed_back(&self, response: Response, peer: &Peer, watches: bool, exchange: OwnedSemaphorePermit) -> Response {
+    fn passed_back(
+        &self,
+        response: Response,
+        peer: &Peer,
+        caller: &Caller,
+        watches: bool,
+        exchange: OwnedSemaphorePermit,
+    ) -> Response {
         let (mut parts, body) = response.into_parts();
         headers::back(&mut parts.headers);
         let by_lines = watches && parts.status == StatusCode::OK && !parts.headers.contains_key(CONTENT_ENCODING);
         let left = left(self.roles.clone(), peer.clone(), if by_lines { READ_GRACE } else { REST_GRACE });
-        let stop = self.stop.clone();
+        let (stop, caller) = (self.stop.clone(), caller.clone());
         let ends = async move {
             tokio::select! {
                 () = left => {}
+                // What the other one doesn't know of.
+                _ = caller.ended(), if by_lines => {}
                 () = stop.cancelled(), if by_lines => {}
             }
         };
@@ -402,17 +411,6 @@ fn not_active() -> Response {
     out.insert(RETRY_AFTER, WAIT.as_secs().into());
     headers::say_not_active(out);
     response
-}
-
-/// An error with what caused it: the outer one alone says little.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

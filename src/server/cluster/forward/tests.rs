@@ -153,19 +153,21 @@ struct Replica {
     service: Arc<Service>,
     router: Router,
     stop: CancellationToken,
+    /// Takes the caller's token back.
+    revoked: CancellationToken,
 }
 
 impl Replica {
     fn new(name: &str, credentials: Credentials, limits: Limits) -> Self {
         let (role, roles) = watch::channel(nobody());
-        let stop = CancellationToken::new();
+        let (stop, revoked) = (CancellationToken::new(), CancellationToken::new());
+        let caller = Caller::authenticated("alice", ["dev".to_owned()]).until(revoked.clone());
         let relay = Forward::with_limits(name, roles, credentials, stop.clone(), limits).unwrap();
         let (relay, service) = (Arc::new(relay), Arc::new(Service::default()));
         let serving = Arc::clone(&service);
         let router = Router::new().fallback(move |request: Request| {
-            let (relay, service) = (Arc::clone(&relay), Arc::clone(&serving));
+            let (relay, service, caller) = (Arc::clone(&relay), Arc::clone(&serving), caller.clone());
             async move {
-                let caller = Caller::authenticated("alice", ["dev".to_owned()]);
                 let answer = match relay.turn(&caller, request).await {
                     Ok(Turn::Elsewhere(response)) => Ok(response),
                     Ok(Turn::Here(request, term)) => {
@@ -181,7 +183,7 @@ impl Replica {
                 })
             }
         });
-        Self { role, service, router, stop }
+        Self { role, service, router, stop, revoked }
     }
 
     /// Serves it with TLS; where.
@@ -408,9 +410,11 @@ async fn what_was_found_or_done_after_the_deadline_is_not_told() {
 }
 
 #[tokio::test]
-async fn a_watch_ends_cleanly_when_another_becomes_active_or_the_server_stops() {
-    let (standby, other, address) = two(Limits::default()).await;
-    for stops in [false, true] {
+async fn a_watch_ends_cleanly_when_another_becomes_active_or_its_token_ends_or_the_server_stops() {
+    let ends: [fn(&Replica); 3] =
+        [|at| drop(at.role.send_replace(nobody())), |at| at.revoked.cancel(), |at| at.stop.cancel()];
+    for end in ends {
+        let (standby, other, address) = two(Limits::default()).await;
         other.role.send_replace(active().0);
         standby.role.send_replace(at(address));
         let (lines, receiver) = mpsc::channel(1);
@@ -419,11 +423,7 @@ async fn a_watch_ends_cleanly_when_another_becomes_active_or_the_server_stops() 
         lines.send(Bytes::from("{}\n")).await.unwrap();
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "{}\n");
         // The other one says nothing any more, as if it were frozen.
-        if stops {
-            standby.stop.cancel();
-        } else {
-            standby.role.send_replace(nobody());
-        }
+        end(&standby);
         assert!(body.frame().await.is_none());
     }
 }
