@@ -114,16 +114,21 @@ pub fn authorize(
         (Kind::Organization, Verb::Create)
             if visible.organization(spec_name).is_none() && visible.organization_has_content(spec_name) =>
         {
-            refuse("an organization of this name is gone, and what it had is not: only administrators make it again")
+            refuse(GONE)
         }
         (_, Verb::Create) if kind == Kind::Organization || spec_name.is_empty() => Ok(()),
         (_, Verb::Create) => {
             let organization = organization_of(spec_name);
-            // Where it is absent the caller makes it, if it may, and becomes its manager.
-            if visible.manages(organization) || visible.organization(organization).is_none() {
+            if visible.manages(organization) {
                 Ok(())
-            } else {
+            } else if visible.organization(organization).is_some() {
                 refuse(&not_a_manager(organization))
+            } else if visible.organization_has_content(organization) {
+                // Here already: what is there of it must not be told by a conflict.
+                refuse(GONE)
+            } else {
+                // The caller makes it, if it may, and becomes its manager.
+                Ok(())
             }
         }
         _ => {
@@ -134,6 +139,9 @@ pub fn authorize(
         }
     }
 }
+
+/// Why nobody but administrators makes an organization again, or anything in it.
+const GONE: &str = "an organization of this name is gone, and what it had is not: only administrators make it again";
 
 fn not_a_manager(organization: &str) -> String {
     format!("it is not among the managers of organization {organization:?}")

@@ -184,6 +184,14 @@ impl Visible {
         record.repository().is_none_or(|r| !r.private || self.manages(r.organization()))
     }
 
+    /// Whether the caller, who sees this version of an object now, saw it at `at`. Where a repository is gone and another
+    /// has its name, nothing tells of a change of sight; what the first one hid stays hidden.
+    fn saw(&self, record: &Record, at: Revision) -> bool {
+        let Some(image) = record.image().filter(|_| at < self.snapshot.revision) else { return true };
+        let entry = self.snapshot.repository(image.repository());
+        self.manages(organization_of(image.repository())) || entry.is_some_and(|entry| entry.public_since <= at)
+    }
+
     /// Whether the caller is told of `record`, the old or the new object of `event`.
     #[must_use]
     pub fn sees_in(&self, event: &Event, record: &Record) -> bool {
@@ -329,7 +337,7 @@ impl Visible {
                 if version.revision <= query.at { version.present().cloned() } else { lookup(&version.key.name) }
             })),
         };
-        found.filter(move |record| query.selects(record) && self.sees(record))
+        found.filter(move |record| query.selects(record) && self.sees(record) && self.saw(record, query.at))
     }
 
     /// The newest versions of all objects of a kind.

@@ -259,17 +259,18 @@ impl Writer {
             Form::Table { .. } => return None,
         };
         let record = event.record().filter(|_| kind == natural(event))?;
-        // Only status depends on who asks, and only that of these two: managers' are made for each.
-        let computed = matches!(self.kind, Kind::Organization | Kind::DataPack);
-        let class = match reader.visible.sight() {
-            _ if !computed || form == 1 => 0,
-            Sight::Everything => 0,
-            Sight::Public => 1,
-            Sight::Manager(_) => return None,
+        // Only status depends on the snapshot and on who asks; managers' are made for each.
+        let computed = form == 0 && self.kind != Kind::Image;
+        let class = match (reader.visible.sight(), record.repository()) {
+            _ if !computed => 0,
+            // Whoever sees any of its tags sees all. What has the name now may be hidden, though this one wasn't.
+            (_, Some(repository)) => u8::from(reader.visible.tags(repository.name()).is_empty()),
+            (Sight::Everything, None) => 0,
+            (Sight::Public, None) => 1,
+            (Sight::Manager(_), None) => return None,
         };
-        // What has no status is the same in every snapshot.
-        let of = if computed && form == 0 { reader.visible.revision() } else { Revision::default() };
-        Some(event.encoded(form * 2 + class, of, || {
+        let of = if computed { reader.visible.revision() } else { Revision::default() };
+        Some(event.encoded(form * 2 + usize::from(class), of, || {
             let mut line = Vec::with_capacity(record.json().len() + AROUND);
             begin(&mut line, kind.as_str());
             self.write_record(&mut line, reader, record, event.revision);

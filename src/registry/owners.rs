@@ -66,7 +66,8 @@ impl Registry {
                     let object = self.new_owner(caller, owner_kind, owner_full)?;
                     let its_name = object.metadata.name.as_deref().unwrap_or_default();
                     if let Some(holder) = everything.get(owner_kind, its_name) {
-                        return Err(squatted(kind, name, owner_full, holder));
+                        let seen = self.reader(caller).visible.sees(holder);
+                        return Err(squatted(kind, name, owner_full, holder, seen));
                     }
                     missing.push(object);
                 }
@@ -158,9 +159,10 @@ fn names(record: &Record, owner: &Record) -> bool {
     record.owners().any(|reference| reference.uid == owner.uid())
 }
 
-/// Another object has the `metadata.name` that follows from the owner's full name.
-fn squatted(kind: Kind, name: &str, owner: &str, holder: &Record) -> Error {
+/// Another object has the `metadata.name` that follows from the owner's full name. Which one is for those who see it.
+fn squatted(kind: Kind, name: &str, owner: &str, holder: &Record, seen: bool) -> Error {
     let has = match (holder.repository(), holder.organization()) {
+        _ if !seen => "another",
         (Some(repository), _) => repository.name(),
         (_, Some(organization)) => &*organization.name,
         _ => "",

@@ -222,7 +222,11 @@ impl Hub {
     }
 
     pub(crate) async fn try_create(&self, value: Value) -> Result<Written, Error> {
-        self.registry.create(&admin(), parse(value), WriteOptions::default()).await
+        self.create_as(&admin(), value).await
+    }
+
+    pub(crate) async fn create_as(&self, caller: &Caller, value: Value) -> Result<Written, Error> {
+        self.registry.create(caller, parse(value), WriteOptions::default()).await
     }
 
     pub(crate) async fn create(&self, value: Value) -> Arc<Record> {

@@ -64,7 +64,8 @@ pub(super) fn best<'v>(
     for (scope, forgiven) in scopes.into_iter().zip([false, true]) {
         let mut any = false;
         for found in published.inverted.find(text, scope).map_err(Error::internal)? {
-            if let Some(row) = view.get(found.row) {
+            // What was hidden when its words were read is found by its name until they are read again.
+            if let Some(row) = view.get(found.row).filter(|_| found.named || view.showed(found.row)) {
                 any = true;
                 each(row, score(visible, text, row, found));
             }

@@ -102,7 +102,16 @@ impl<'a> View<'a> {
         if self.differs.get(number as usize) == Some(&true) {
             return self.instead.get(&number);
         }
-        (row.there && (!row.private || self.manages(row.organization))).then_some(row)
+        self.shows(row).then_some(row)
+    }
+
+    fn shows(&self, row: &Row) -> bool {
+        row.there && (!row.private || self.manages(row.organization))
+    }
+
+    /// Whether the caller would see the row as the table has it.
+    pub(super) fn showed(&self, number: u32) -> bool {
+        self.table.get(number).is_some_and(|row| self.shows(row))
     }
 
     /// All that the caller sees.

@@ -17,6 +17,8 @@ mod metrics;
 mod pki;
 mod rotation;
 mod stall;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

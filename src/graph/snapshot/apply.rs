@@ -218,6 +218,9 @@ impl Snapshot {
         let (was_private, downloads, was_there) = (entry.private(), entry.downloads(), !entry.claims.is_empty());
         entry.claims.replace(key, new);
         let flipped = was_private != entry.private();
+        if flipped {
+            entry.public_since = revision;
+        }
         let counted = downloads != entry.downloads();
         let is_there = !entry.claims.is_empty();
         let packs = (flipped || counted).then(|| entry.packs.clone());

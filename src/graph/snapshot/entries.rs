@@ -145,6 +145,8 @@ pub(in crate::graph) struct RepositoryEntry {
     pub(in crate::graph) packs: Set<Arc<str>>,
     /// How many images it has, those included that share a tag.
     pub(super) images: usize,
+    /// Since when everybody sees it, where everybody does.
+    pub(in crate::graph) public_since: Revision,
 }
 
 impl Named for RepositoryEntry {
@@ -155,7 +157,14 @@ impl Named for RepositoryEntry {
 
 impl RepositoryEntry {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.into(), claims: Claims::default(), tags: Arc::default(), packs: Set::default(), images: 0 }
+        Self {
+            name: name.into(),
+            claims: Claims::default(),
+            tags: Arc::default(),
+            packs: Set::default(),
+            images: 0,
+            public_since: Revision::default(),
+        }
     }
 
     /// Whether only managers and administrators see it and its images. So it is also where the

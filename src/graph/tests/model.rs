@@ -164,9 +164,11 @@ fn compare(feed: &Feed, packs: &Packs, states: &BTreeMap<Revision, State>) {
                     let expected: Vec<_> = then
                         .iter()
                         .filter(|((k, _), (_, metadata, spec))| {
-                            // Sight is that of now.
+                            // Sight is that of now; but images are shown only of what has been public ever since.
+                            let since = if kind == Kind::Image { *at } else { Revision(feed.revision) };
+                            let seen = || states.range(since..).all(|(_, state)| sees(state, sight, kind, spec));
                             let label = |key: &str| metadata["labels"][key].as_str();
-                            *k == kind && labels.matches(label) && sees(now, sight, kind, spec)
+                            *k == kind && labels.matches(label) && seen()
                         })
                         .map(|((_, name), (revision, _, _))| (name.clone(), *revision))
                         .collect();

@@ -85,6 +85,35 @@ async fn the_end_of_what_is_there_is_told_to_whom_takes_bookmarks() {
 }
 
 #[tokio::test]
+async fn what_is_told_of_a_repository_is_for_each_what_it_sees_of_the_one_that_has_its_name_now() {
+    let door = Door::open().await;
+    let repositories = PACKS.replace("datapacks", "repositories");
+    let object = |kind: &str, name: &str, spec: Value| {
+        let metadata = json!({ "name": name });
+        json!({ "apiVersion": "imagehub.sealos.io/v1", "kind": kind, "metadata": metadata, "spec": spec }).to_string()
+    };
+    let make = async |private: bool| {
+        let body = object("Repository", "acme.app", json!({ "name": "acme/app", "isPrivate": private }));
+        assert_eq!(door.ask("POST", &repositories, JSON, &body).await.status, 201);
+    };
+    make(false).await;
+    door.ask("DELETE", &format!("{repositories}/acme.app"), "", "").await;
+    make(true).await;
+    let secret = object("Image", "acme.app.secret", json!({ "name": "acme/app:secret" }));
+    assert_eq!(door.ask("POST", &PACKS.replace("datapacks", "images"), JSON, &secret).await.status, 201);
+    for (signed_in, count) in [(true, 3), (false, 2), (true, 3)] {
+        let request = Request::builder().uri(format!("{repositories}?watch=1&resourceVersion=1"));
+        let request = request.body(Body::empty()).unwrap();
+        let response =
+            if signed_in { door.send(request).await } else { door.router.clone().oneshot(request).await.unwrap() };
+        let events = Stream { body: response.into_body(), read: String::new() }.events(count).await;
+        let told: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+        assert_eq!(told, ["ADDED", "DELETED", "ADDED"][..count]);
+        assert_eq!(json!(events).to_string().contains("secret"), signed_in, "{events:#?}");
+    }
+}
+
+#[tokio::test]
 async fn a_table_has_its_columns_in_the_first_event_only() {
     let door = Door::open().await;
     door.create("a", json!({})).await;

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::testing::*;
 use super::super::*;
@@ -108,4 +108,64 @@ async fn what_an_event_told_before_a_repository_became_private_is_not_told_again
     assert!(told().contains(r#""name":"o/r:1""#));
     hub.put(Kind::Repository, "o.r", |r| r["spec"]["isPrivate"] = true.into()).await;
     assert!(told().contains(r#""o/r:1":{}"#), "{}", told());
+}
+
+#[tokio::test]
+async fn what_a_private_repository_had_stays_hidden_when_its_name_is_a_public_ones() {
+    let hub = Hub::open().await;
+    hub.create(repository("o/r", true)).await;
+    let at = hub.create(image("o/r:1", json!({}))).await.revision;
+    hub.delete(Kind::Image, "o.r.1").await;
+    hub.delete(Kind::Repository, "o.r").await;
+    hub.create(repository("o/r", false)).await;
+    let later = hub.create(image("o/r:2", json!({}))).await.revision;
+    hub.delete(Kind::Image, "o.r.2").await;
+    for (at, caller, wanted) in [
+        (at, admin(), vec!["o.r.1"]),
+        (at, public(), vec![]),
+        (later, admin(), vec!["o.r.2"]),
+        (later, public(), vec!["o.r.2"]),
+    ] {
+        let options = ListOptions { version: Some((at, VersionMatch::Exact)), ..ListOptions::default() };
+        let list = hub.registry.list(&caller, Kind::Image, &options).await.unwrap();
+        assert_eq!(list.items.iter().map(|r| r.name()).collect::<Vec<_>>(), wanted, "{caller:?} at {at}");
+    }
+}
+
+/// What `caller` is told that makes an object, with the names that were asked for left out.
+async fn refusal(hub: &Hub, caller: &Caller, value: Value, named: &str) -> String {
+    let refused = hub.create_as(caller, value).await.unwrap_err();
+    refused.status_json().to_string().replace(named, "")
+}
+
+#[tokio::test]
+async fn what_an_organization_left_behind_is_told_by_no_refusal() {
+    let hub = Hub::open().await;
+    hub.create(repository("gone/secret", true)).await;
+    hub.create(image("gone/secret:1", json!({}))).await;
+    hub.delete(Kind::Organization, "gone").await;
+    let bob = Caller::authenticated("bob", []);
+    let makes: [fn(&str) -> Value; 2] =
+        [|name| image(&format!("gone/{name}:1"), json!({})), |name| repository(&format!("gone/{name}"), false)];
+    for make in makes {
+        let secret = refusal(&hub, &bob, make("secret"), "secret").await;
+        assert_eq!(secret, refusal(&hub, &bob, make("absent"), "absent").await);
+        assert!(secret.contains("Forbidden"), "{secret}");
+    }
+}
+
+#[tokio::test]
+async fn whose_a_name_is_that_is_taken_is_for_those_who_see_it() {
+    let hub = Hub::open().await;
+    // Names of old data have no rule.
+    let mut old = repository("o/secret", true);
+    old["metadata"]["name"] = "bobs.tool".into();
+    old["metadata"]["annotations"] = json!({ RESTORE_ANNOTATION: "{}" });
+    hub.restore(old).await;
+    let bob = Caller::authenticated("bob", []);
+    for (caller, told) in [(admin(), true), (bob, false)] {
+        let refused = refusal(&hub, &caller, image("bobs/tool:1", json!({})), "").await;
+        assert_eq!(refused.contains("secret"), told, "{refused}");
+        assert!(refused.contains("bobs.tool"), "{refused}");
+    }
 }

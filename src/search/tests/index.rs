@@ -57,6 +57,23 @@ async fn what_becomes_private_is_not_found_from_that_moment_on() {
 }
 
 #[tokio::test]
+async fn no_word_of_what_was_private_finds_what_is_public_now() {
+    let mut shelf = Shelf::open().await;
+    shelf.hub.create(repository("o/redis", true)).await;
+    shelf.add("o/redis:1", json!({ "description": "classified" })).await;
+    shelf.catch_up();
+    let write = |value: &mut Value| value["spec"]["detail"]["description"] = "harmless".into();
+    shelf.hub.put(Kind::Image, "o.redis.1", write).await;
+    shelf.hide("o/redis", false).await;
+    for found in [0, 1] {
+        assert_eq!(shelf.found("classified"), [""; 0]);
+        assert_eq!(shelf.found("redis"), ["o/redis"]);
+        assert_eq!(shelf.found("harmless").len(), found);
+        shelf.catch_up();
+    }
+}
+
+#[tokio::test]
 async fn the_text_is_that_of_the_latest_image() {
     let mut shelf = Shelf::open().await;
     shelf.add("o/x:1", json!({ "description": "apples" })).await;
