@@ -9,7 +9,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use crate::auth::{Namespaces, OidcConfig, OrganizationCreators};
 use crate::datapack;
 use crate::server::{self, Config, Files, GatewayAccess, Home, InCluster, Keeps, Machine, Ready, log};
-use crate::{gateway, graphql};
+use crate::{gateway, graphql, rest};
 
 /// The flags of `serve`.
 #[derive(Debug, ClapArgs)]
@@ -71,6 +71,17 @@ pub(super) struct Args {
     /// A JSON file with the only GraphQL documents that are taken: a list of them, or an object of them by any key
     #[arg(long, env = "IMAGEHUB_TRUSTED_DOCUMENTS", value_name = "FILE", help_heading = "Access")]
     trusted_documents: Option<PathBuf>,
+    /// How many REST requests a client makes a minute, and at once, at most; all who have not signed in together make a
+    /// hundred times as many
+    #[arg(
+        long,
+        env = "IMAGEHUB_REQUEST_RATE",
+        value_name = "REQUESTS",
+        default_value_t = rest::REQUESTS,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(rest::MOST_REQUESTS)),
+        help_heading = "Access"
+    )]
+    request_rate: u32,
     /// The `OpenID` Connect issuer whose tokens are believed, too: the URL that is in them
     #[arg(long, env = "IMAGEHUB_OIDC_ISSUER_URL", value_name = "URL", help_heading = "Access")]
     oidc_issuer_url: Option<String>,
@@ -267,6 +278,7 @@ pub(super) fn run(args: Args) -> Result<(), String> {
         search: args.search == OnOff::On,
         gateway: GatewayAccess {
             anonymous: args.anonymous == Anonymous::Read,
+            request_rate: args.request_rate,
             origins: origins(args.allow_origin)?,
             documents: trusted_documents(args.trusted_documents.as_ref())?,
         },

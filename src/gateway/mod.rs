@@ -23,8 +23,8 @@ pub use kept::{ANSWER_BYTES, Answer, Answers, Key, LARGEST_ANSWER};
 pub use page::{LONGEST_CURSOR, LONGEST_PAGE, PAGE, Page, PageArgs, images, organizations, repositories, tags};
 pub use quota::{ANONYMOUS_PACKS, Quota};
 pub use request::{
-    BODY_LIMIT, BODY_TIME, MIN_REVISION, Origins, REVISION, SEARCH_REVISION, accepted, caller, names_tag, reach,
-    reach_search, read_body,
+    BODY_LIMIT, BODY_TIME, MIN_REVISION, Origins, REVISION, REVISION_DIGITS, SEARCH_REVISION, accepted, are_tags,
+    caller, names_tag, reach, reach_search, read_body,
 };
 pub use view::{Clock, Reads, View};
 pub use write::{

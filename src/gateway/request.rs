@@ -23,9 +23,11 @@ pub const BODY_TIME: Duration = Duration::from_mins(1);
 /// The most clauses of an Accept header that are looked at.
 const CLAUSES: usize = 32;
 /// The most digits of a revision.
-const REVISION_DIGITS: usize = 19;
+pub const REVISION_DIGITS: usize = 19;
 /// The most entity tags of a header that are looked at.
-const TAGS: usize = 64;
+const TAGS: usize = 32;
+/// The longest entity tag of a condition, in characters between its quotes.
+const LONGEST_TAG: usize = 64;
 
 /// The header that tells the revision that an answer was read at.
 pub const REVISION: HeaderName = HeaderName::from_static("imagehub-revision");
@@ -121,6 +123,19 @@ pub fn names_tag(headers: &HeaderMap, header: HeaderName, is: impl Fn(&str) -> b
     tags.any(|tag| tag == "*" || is(tag))
 }
 
+/// Whether a header of entity tags is `*`, or entity tags, as RFC 9110 section 8.8.3 has them, without a comma; not more
+/// and not longer ones than are looked at.
+#[must_use]
+pub fn are_tags(value: &HeaderValue) -> bool {
+    let inner = |b: u8| matches!(b, b'!' | b'#'..=b'+' | b'-'..=b'~');
+    let is_tag = |tag: &str| {
+        let quoted = tag.strip_prefix("W/").unwrap_or(tag).strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+        quoted.is_some_and(|tag| tag.len() <= LONGEST_TAG && tag.bytes().all(inner))
+    };
+    let are = |value: &str| value.split(',').count() <= TAGS && value.split(',').map(str::trim).all(is_tag);
+    value.to_str().is_ok_and(|value| value.trim() == "*" || are(value))
+}
+
 /// The pages of other sites that may ask.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Origins {
@@ -173,6 +188,20 @@ mod tests {
         assert!(Origins::These(vec!["https://store.example".to_owned()]).may_connect(&page));
         assert!(!Origins::These(vec!["https://store.example.evil".to_owned()]).may_connect(&page));
         assert!(Origins::None.may_connect(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn what_has_no_quotes_is_no_entity_tag() {
+        for tags in ["*", "\"\"", "\"a\"", "W/\"a\"", " \"a-gzip\" , W/\"b\""] {
+            assert!(are_tags(&HeaderValue::from_static(tags)), "{tags}");
+        }
+        for none in ["", "a", "\"", "\"a", "w/\"a\"", "*, \"a\"", "\"a\",", "\"a b\"", "\"a\"b\"", "W/"] {
+            assert!(!are_tags(&HeaderValue::from_static(none)), "{none}");
+        }
+        let of = |text: String| are_tags(&HeaderValue::from_str(&text).unwrap());
+        let (longest, longer) = ("a".repeat(LONGEST_TAG), "a".repeat(LONGEST_TAG + 1));
+        assert!(of(format!("\"{longest}\"")) && !of(format!("\"{longer}\"")));
+        assert!(of(vec!["\"a\""; TAGS].join(",")) && !of(vec!["\"a\""; TAGS + 1].join(",")));
     }
 
     #[test]

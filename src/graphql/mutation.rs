@@ -424,7 +424,10 @@ impl MutationRoot {
         let write = writing(ctx);
         let meta = repository_meta_name(&write.view(), &name);
         let mut patch = serde_json::json!({ "spec": { "isPrivate": is_private } });
-        if let Some(version) = if_version {
+        if let Some(asked) = if_version {
+            // Kube takes an empty one and 0 for none; nothing is at these, nor at what is no version.
+            let version = asked.parse::<u64>().ok().filter(|version| *version > 0 && version.to_string() == asked);
+            let version = version.unwrap_or(u64::MAX).to_string();
             patch["metadata"] = serde_json::json!({ "resourceVersion": version });
         }
         let done = write.patch(Kind::Repository, &meta, patch, false).await;

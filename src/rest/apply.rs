@@ -10,10 +10,10 @@ use futures::StreamExt as _;
 use http::StatusCode;
 use serde_json::Value;
 
+use super::answers::{Applied as Shown, AppliedMany};
 use super::input::{self, Form};
 use super::problem::{Problem, ProblemItem};
 use super::serve::Call;
-use super::show::{Applied as Shown, AppliedMany};
 use super::{read, respond, serve};
 use crate::api::decode::{Reading, read_object};
 use crate::api::{FieldValidation, Kind, Spec};
@@ -55,6 +55,10 @@ pub(super) async fn answer(call: &Call, body: Body) -> Result<Response, Problem>
             documents.into_iter().filter(|document| !document.is_null()).flat_map(items).collect()
         }
     };
+    // An empty list says so; a body with nothing in it is what a command that failed leaves.
+    if values.is_empty() && form != Form::Json {
+        return Err(Problem::unreadable("there is no image in the body"));
+    }
     if values.len() > APPLIED_ITEMS {
         let detail =
             format!("{} images are given; {APPLIED_ITEMS} is the most at a time (limit: images)", values.len());

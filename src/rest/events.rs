@@ -9,19 +9,20 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, SelectAll};
 use futures::{FutureExt as _, StreamExt as _};
 use http::{HeaderMap, Method, StatusCode};
-use serde_json::json;
 use tokio::time::Instant;
 
+use super::answers::{Change, Moment};
 use super::contract::KINDS;
 use super::problem::Problem;
+use super::read::json;
 use super::serve::{self, Call};
-use super::show::Change;
 use super::watch::{LAST_EVENT_ID, LONGEST_ID, LONGEST_STREAM, event, not_acceptable, place, streamed};
 use super::{EVENT_STREAM, respond};
 use crate::api::{FieldSelector, Kind, LabelSelector};
 use crate::error::Error;
-use crate::gateway::accepted;
+use crate::gateway::{REVISION_DIGITS, accepted};
 use crate::graph::{Record, Revision, organization_of};
+use crate::model::{ErrorCode, Fault};
 use crate::registry::{EventType, Reader, WatchItem, WatchOptions, WatchStart};
 
 /// The kinds by the words of [`KINDS`].
@@ -42,20 +43,25 @@ impl Positions {
     }
 
     /// Those that an id says, or one revision for all; `None` for what is neither.
-    fn parse(kinds: &[Kind], id: &str) -> Option<Self> {
+    fn parse(id: &str) -> Option<Self> {
         let number = |text: &str| {
-            let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+            let digits = (1..=REVISION_DIGITS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
             digits.then(|| text.parse().ok()).flatten().map(Revision)
         };
         if let Some(at) = number(id) {
-            return Some(Self(kinds.iter().map(|kind| (*kind, at)).collect()));
+            return Some(Self(ORDER.map(|kind| (kind, at)).to_vec()));
         }
-        let said: Vec<(&str, &str)> = id.split(',').filter_map(|part| part.split_once('=')).collect();
-        let of = |kind: &Kind| {
-            let (_, at) = said.iter().find(|(name, _)| *name == word(*kind))?;
-            Some((*kind, number(at)?))
+        let of = |part: &str| {
+            let (name, at) = part.split_once('=')?;
+            let kind = ORDER.into_iter().find(|kind| word(*kind) == name)?;
+            Some((kind, number(at)?))
         };
-        kinds.iter().map(of).collect::<Option<Vec<_>>>().map(Self)
+        let said = id.split(',').map(of).collect::<Option<Vec<_>>>()?;
+        (said.len() <= ORDER.len()).then_some(Self(said))
+    }
+
+    fn of(&self, kind: Kind) -> Option<Revision> {
+        self.0.iter().find(|(one, _)| *one == kind).map(|(_, at)| *at)
     }
 
     fn set(&mut self, kind: Kind, at: Revision) {
@@ -86,25 +92,29 @@ pub(super) async fn answer(call: Call) -> Result<Response, Problem> {
     let follows = |word: &str| wanted.as_ref().is_none_or(|wanted| wanted.contains(&word));
     let kinds: Vec<Kind> = ORDER.into_iter().filter(|kind| follows(word(*kind))).collect();
     let now = call.view().visible().revision();
-    let positions = start(&call, &kinds)?;
+    let started = start(&call)?;
     if call.method == Method::HEAD {
         return Ok(respond::empty(StatusCode::OK, now));
     }
     let permit = place(&call)?;
     let organizations = call.params.all("organization");
     let organizations = organizations.map(|all| all.into_iter().map(str::to_owned).collect());
-    let begun = positions.clone().unwrap_or_else(|| Positions(kinds.iter().map(|kind| (*kind, now)).collect()));
+    let at = |kind: Kind| started.as_ref().map_or(Some(now), |started| started.of(kind));
     let mut following = Following {
         call,
         organizations,
         watches: SelectAll::new(),
-        positions: begun.clone(),
+        positions: Positions(kinds.iter().map(|kind| (*kind, at(*kind).unwrap_or(now))).collect()),
         waiting: VecDeque::new(),
         ends: Instant::now() + LONGEST_STREAM,
         over: false,
     };
-    for (kind, at) in begun.0 {
-        following.begin(kind, at).await?;
+    for kind in kinds {
+        match at(kind) {
+            Some(at) => following.begin(kind, at).await?,
+            // The id is of a stream that this kind was no part of.
+            None => following.begin_anew(kind, now).await?,
+        }
     }
     // First: the client knows where it is before anything happens.
     let sync = following.sync();
@@ -120,15 +130,19 @@ fn takes_events(headers: &HeaderMap) -> bool {
 }
 
 /// Where the stream goes on; `None`: from now on.
-fn start(call: &Call, kinds: &[Kind]) -> Result<Option<Positions>, Problem> {
+fn start(call: &Call) -> Result<Option<Positions>, Problem> {
     if let Some(id) = call.headers.get(LAST_EVENT_ID) {
         let id = id.to_str().ok().filter(|id| id.len() <= LONGEST_ID);
-        let positions = id.and_then(|id| Positions::parse(kinds, id));
-        let bad = || Problem::unreadable("Last-Event-ID is no id of an event that this stream told");
+        let positions = id.and_then(Positions::parse);
+        let bad = || {
+            let message = "it is no id of an event that a stream told, nor a revision";
+            let fault = Fault::new(ErrorCode::Invalid, message);
+            Problem::parameter(StatusCode::BAD_REQUEST, LAST_EVENT_ID.as_str(), fault)
+        };
         return positions.map(Some).ok_or_else(bad);
     }
     // It is a decimal number.
-    Ok(call.params.get("since").and_then(|since| Positions::parse(kinds, since)))
+    Ok(call.params.get("since").and_then(Positions::parse))
 }
 
 impl Following {
@@ -147,10 +161,7 @@ impl Following {
             Err(Error::Expired { .. }) => {
                 let now = self.call.view().visible().revision();
                 let watch = registry.watch(&self.call.caller, kind, options(now)).await?;
-                // Not the larger of both: a store that was set back has smaller ones.
-                self.positions.0.iter_mut().filter(|(one, _)| *one == kind).for_each(|one| one.1 = now);
-                let data = json!({ "kind": word(kind), "revision": now.to_string() }).to_string();
-                self.waiting.push_back(event("reset", Some(&self.positions.id()), data.as_bytes()));
+                self.reset(kind, now);
                 watch
             }
             watch => watch?,
@@ -163,9 +174,18 @@ impl Following {
         Ok(())
     }
 
+    /// Says that a kind is to be read anew, and goes on from `now`.
+    fn reset(&mut self, kind: Kind, now: Revision) {
+        // Not the larger of both: a store that was set back has smaller ones.
+        self.positions.0.iter_mut().filter(|(one, _)| *one == kind).for_each(|one| one.1 = now);
+        let data = json(&Moment { revision: now.to_string(), kind: Some(kind.into()) });
+        self.waiting.push_back(event("reset", Some(&self.positions.id()), &data));
+    }
+
     fn sync(&self) -> Bytes {
         let now = self.call.view().visible().revision();
-        event("sync", Some(&self.positions.id()), json!({ "revision": now.to_string() }).to_string().as_bytes())
+        let data = json(&Moment { revision: now.to_string(), kind: None });
+        event("sync", Some(&self.positions.id()), &data)
     }
 
     async fn next(&mut self) -> Option<Bytes> {
@@ -224,7 +244,7 @@ impl Following {
                         version: (!gone).then(|| told.revision.to_string()),
                     };
                     let word = if gone { "removed" } else { "put" };
-                    let data = super::read::json(&change);
+                    let data = json(&change);
                     self.waiting.push_back(event(word, Some(&self.positions.id()), &data));
                 }
                 // The last item of its watch, which ends.
@@ -240,9 +260,7 @@ impl Following {
     }
 
     async fn begin_anew(&mut self, kind: Kind, now: Revision) -> Result<(), Problem> {
-        self.positions.0.iter_mut().filter(|(one, _)| *one == kind).for_each(|one| one.1 = now);
-        let data = json!({ "kind": word(kind), "revision": now.to_string() }).to_string();
-        self.waiting.push_back(event("reset", Some(&self.positions.id()), data.as_bytes()));
+        self.reset(kind, now);
         self.begin(kind, now).await
     }
 
@@ -262,13 +280,15 @@ mod tests {
 
     #[test]
     fn an_id_says_how_far_each_kind_has_come() {
-        let kinds = [Kind::Image, Kind::DataPack];
         let positions = Positions(vec![(Kind::Image, Revision(7)), (Kind::DataPack, Revision(9))]);
         assert_eq!(positions.id(), "IMAGE=7,DATA_PACK=9");
-        assert_eq!(Positions::parse(&kinds, &positions.id()), Some(positions));
-        assert_eq!(Positions::parse(&kinds, "8").map(|all| all.id()).as_deref(), Some("IMAGE=8,DATA_PACK=8"));
-        for none in ["", "x", "IMAGE=7", "IMAGE=7,DATA_PACK=", "IMAGE=-1,DATA_PACK=2", "99999999999999999999"] {
-            assert_eq!(Positions::parse(&kinds, none), None, "{none}");
+        assert_eq!((positions.of(Kind::DataPack), positions.of(Kind::Repository)), (Some(Revision(9)), None));
+        assert_eq!(Positions::parse(&positions.id()), Some(positions));
+        let all = Positions::parse("8").unwrap();
+        assert!(ORDER.into_iter().all(|kind| all.of(kind) == Some(Revision(8))));
+        for none in ["", "x", "IMAGE", "IMAGE=7,", "IMAGE=7,DATA_PACK=", "IMAGE=-1", "PACK=1", "00000000000000000001"] {
+            assert_eq!(Positions::parse(none), None, "{none}");
         }
+        assert_eq!(Positions::parse(&["IMAGE=1"; 5].join(",")), None);
     }
 }

@@ -7,10 +7,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
 
 use super::problem::Problem;
-use super::show::{Grain, ImageType};
 use crate::api::decode::{MAX_REPORTED, parse_json, parse_yaml};
 use crate::api::{self, DataPackSpec, ImageName, RepositoryName, split_image_name};
 use crate::model::{ActionView, ErrorCode, Fault, ImageChange, Set, sort};
@@ -36,133 +34,8 @@ const READ_ONLY_REPOSITORY: [&str; 8] =
 /// The same of an organization.
 const READ_ONLY_ORGANIZATION: [&str; 3] = ["version", "creator", "repositoryCount"];
 
-/// The longest name that is looked for, in bytes: what is longer is none.
+/// The longest name that is looked for, in characters: what is longer is none.
 const LONGEST_NAME: usize = 1024;
-
-/// What an image is to be. With PUT what is left out is cleared, with PATCH it stays, and null clears it.
-#[derive(ToSchema)]
-#[schema(as = ImageInput, rename_all = "camelCase")]
-#[expect(dead_code, reason = "it is the contract; bodies are read field by field, so that each fault is told")]
-pub(super) struct ImageSchema {
-    /// The full name: the path's, if it is said.
-    #[schema(required = false)]
-    name: Option<String>,
-    /// What kind of image it is.
-    #[schema(rename = "type")]
-    image_type: Option<ImageType>,
-    /// Words to find it by.
-    #[schema(max_items = 256)]
-    keywords: Option<Vec<String>>,
-    /// A sentence or two.
-    description: Option<String>,
-    /// The address of an icon.
-    icon: Option<String>,
-    /// The documentation, Markdown.
-    docs: Option<String>,
-    /// The project's home page.
-    url: Option<String>,
-    /// The image's ID, a digest.
-    image_id: Option<String>,
-    /// What it is built for.
-    architecture: Option<String>,
-    /// Its size in bytes.
-    #[schema(minimum = 0)]
-    size: Option<i64>,
-    /// When it was built.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    created_at: Option<String>,
-    /// What can be done with it: all of it.
-    #[schema(max_items = 65_536)]
-    actions: Option<Vec<super::show::Action>>,
-}
-
-/// One of many images: with its name.
-#[derive(ToSchema)]
-#[schema(as = NamedImageInput, rename_all = "camelCase")]
-#[expect(dead_code, reason = "it is the contract")]
-pub(super) struct NamedImageSchema {
-    /// The full name, org/repo:tag.
-    name: String,
-    /// The version that it must be at; "0": it must not exist.
-    if_version: Option<String>,
-    /// What kind of image it is.
-    #[schema(rename = "type")]
-    image_type: Option<ImageType>,
-    /// Words to find it by.
-    #[schema(max_items = 256)]
-    keywords: Option<Vec<String>>,
-    /// A sentence or two.
-    description: Option<String>,
-    /// The address of an icon.
-    icon: Option<String>,
-    /// The documentation, Markdown.
-    docs: Option<String>,
-    /// The project's home page.
-    url: Option<String>,
-    /// The image's ID, a digest.
-    image_id: Option<String>,
-    /// What it is built for.
-    architecture: Option<String>,
-    /// Its size in bytes.
-    #[schema(minimum = 0)]
-    size: Option<i64>,
-    /// When it was built.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    created_at: Option<String>,
-    /// What can be done with it: all of it.
-    #[schema(max_items = 65_536)]
-    actions: Option<Vec<super::show::Action>>,
-}
-
-/// What a repository is to be.
-#[derive(ToSchema)]
-#[schema(as = RepositoryInput, rename_all = "camelCase")]
-#[expect(dead_code, reason = "it is the contract")]
-pub(super) struct RepositorySchema {
-    /// The full name: the path's, if it is said.
-    #[schema(required = false)]
-    name: Option<String>,
-    /// Whether only the organization's managers and administrators see it.
-    is_private: bool,
-}
-
-/// What an organization is to be.
-#[derive(ToSchema)]
-#[schema(as = OrganizationInput, rename_all = "camelCase")]
-#[expect(dead_code, reason = "it is the contract")]
-pub(super) struct OrganizationSchema {
-    /// The name: the path's, if it is said.
-    #[schema(required = false)]
-    name: Option<String>,
-    /// Who may change it and what is in it. Its creator always is among them.
-    #[schema(max_items = 1000)]
-    managers: Option<Vec<String>>,
-}
-
-/// What a pack is to have.
-#[derive(ToSchema)]
-#[schema(as = DataPackInput, rename_all = "camelCase")]
-#[expect(dead_code, reason = "it is the contract")]
-pub(super) struct DataPackSchema {
-    /// The images' full names.
-    #[schema(max_items = 1000)]
-    names: Vec<String>,
-    /// How much kube clients are told of each.
-    grain: Option<Grain>,
-    /// How long it is kept, a Go duration from 1s to 720h.
-    #[schema(default = "2h")]
-    expire_time: Option<String>,
-}
-
-/// The names to look up.
-#[derive(ToSchema)]
-#[schema(as = ResolveInput, rename_all = "camelCase")]
-#[expect(dead_code, reason = "it is the contract")]
-pub(super) struct ResolveSchema {
-    /// The images' full names.
-    #[schema(max_items = 1000)]
-    names: Vec<String>,
-}
 
 /// What a body is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -539,7 +412,7 @@ pub(super) fn resolve(body: Value) -> Result<Vec<String>, Vec<Fault>> {
     }
     let told: HashSet<String> = fields.faults.iter().filter_map(|fault| fault.path.last().cloned()).collect();
     for (i, name) in names.iter().enumerate() {
-        let (at, old) = (i.to_string(), || split_image_name(name).is_some() && name.len() <= LONGEST_NAME);
+        let (at, old) = (i.to_string(), || split_image_name(name).is_some() && name.chars().count() <= LONGEST_NAME);
         if let Err(error) = ImageName::parse(name)
             && !old()
             && !told.contains(&at)

@@ -5,6 +5,7 @@
 //! stands still. Its `ETag` is the digest of the answer. Whoever has it can wait until it changes, or follow it.
 //! All writes go through `registry`. Each refusal is a problem (RFC 9457).
 
+mod answers;
 mod apply;
 mod contract;
 mod events;
@@ -39,7 +40,7 @@ use rate::Rates;
 pub use apply::APPLIED_ITEMS;
 pub use contract::BASE;
 pub use openapi::document;
-pub use rate::{CLIENTS, REQUESTS};
+pub use rate::{CLIENTS, MOST_REQUESTS, REQUESTS};
 pub use read::ANSWER_LIMIT;
 pub use serve::{Doors, router};
 pub use watch::{LONGEST_STREAM, LONGEST_WAIT, STREAMS};
@@ -62,6 +63,8 @@ pub struct App {
     pub search: Option<Arc<Search>>,
     /// Whether those who have shown nothing may read what is public.
     pub anonymous: bool,
+    /// How many requests a client makes a minute, at most [`MOST_REQUESTS`].
+    pub requests: u32,
     /// What those who have not signed in may still leave behind.
     pub quota: Arc<Quota>,
     /// Who answers what is written, where there are several servers; `None`: this one.

@@ -48,7 +48,7 @@ pub(super) struct ProblemItem {
     /// Where in the body, a JSON Pointer (RFC 6901).
     #[serde(skip_serializing_if = "Option::is_none")]
     pointer: Option<String>,
-    /// The parameter of the path or the query.
+    /// The parameter of the path or the query, or the header.
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<String>,
     /// What to do about it, where that is known.
@@ -116,7 +116,7 @@ impl Problem {
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail) }
     }
 
-    /// A parameter of the query or of the path is not as it should be.
+    /// A parameter of the query or of the path, or a header, is not as it should be.
     pub(super) fn parameter(status: StatusCode, name: &str, fault: Fault) -> Self {
         let problem = Self::new(status, fault.code, format!("{name}: {}", fault.message));
         Self { errors: vec![ProblemItem::of_parameter(name, fault)], ..problem }

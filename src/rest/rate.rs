@@ -11,9 +11,11 @@ use super::problem::Problem;
 use crate::auth::Caller;
 use crate::clock::SharedClock;
 
-/// How many requests a client makes a minute, on average and at once at most. Those who have not signed in are one client
-/// together, with [`ANONYMOUS_SHARE`] times as many.
-pub const REQUESTS: i64 = 6000;
+/// How many requests a client makes a minute where the server isn't told (`--request-rate`): on average, and at once at
+/// most. Those who have not signed in, or not well, are one client together, with [`ANONYMOUS_SHARE`] times as many.
+pub const REQUESTS: u32 = 6000;
+/// The most that it can be told: one a microsecond, of all who have not signed in.
+pub const MOST_REQUESTS: u32 = 600_000;
 /// How many clients' worth of requests those have who have not signed in.
 pub const ANONYMOUS_SHARE: i64 = 100;
 /// How many clients are remembered at most; who is forgotten has a full bucket.
@@ -28,6 +30,8 @@ const RATE: HeaderName = HeaderName::from_static("ratelimit");
 /// All clients' buckets.
 pub(super) struct Rates {
     clock: SharedClock,
+    /// How many requests a client makes a minute.
+    requests: i64,
     /// When each client's bucket is full again, microseconds since 1970 (the generic cell rate algorithm).
     full_at: Cache<Arc<str>, Arc<AtomicI64>>,
 }
@@ -42,14 +46,14 @@ pub(super) struct Rate {
 }
 
 impl Rates {
-    pub(super) fn new(clock: SharedClock) -> Self {
-        Self { clock, full_at: Cache::builder().max_capacity(CLIENTS).build() }
+    pub(super) fn new(clock: SharedClock, requests: u32) -> Self {
+        let requests = i64::from(requests.clamp(1, MOST_REQUESTS));
+        Self { clock, requests, full_at: Cache::builder().max_capacity(CLIENTS).build() }
     }
 
-    /// Takes one request of a client's.
-    pub(super) fn take(&self, caller: &Caller) -> Result<Rate, Problem> {
-        let signed_in = caller.is_authenticated();
-        let quota = if signed_in { REQUESTS } else { REQUESTS * ANONYMOUS_SHARE };
+    /// Takes one request of a client's: what is left to it, and the problem where nothing was.
+    pub(super) fn take(&self, caller: &Caller) -> (Rate, Result<(), Problem>) {
+        let quota = if caller.is_authenticated() { self.requests } else { self.requests * ANONYMOUS_SHARE };
         let user: Arc<str> = caller.user().into();
         let bucket = self.full_at.get_with(user, Arc::default);
         let now = self.clock.now().as_microsecond();
@@ -62,19 +66,20 @@ impl Rates {
         match taken {
             Ok(before) => {
                 let spent = full_at(before) - now;
-                Ok(Rate { quota, left: (window - spent) / one, full_in: seconds(spent) })
+                (Rate { quota, left: (window - spent) / one, full_in: seconds(spent) }, Ok(()))
             }
             Err(full) => {
                 let detail = format!("a client makes {quota} requests a minute at most (limit: requests)");
                 let wait = seconds(full_at(full) - now - window);
-                Err(Problem::too_many(detail, u64::try_from(wait).unwrap_or(1)))
+                let problem = Problem::too_many(detail, u64::try_from(wait).unwrap_or(1));
+                (Rate { quota, left: 0, full_in: seconds(full - now) }, Err(problem))
             }
         }
     }
 }
 
 impl Rate {
-    /// Tells the client.
+    /// Tells the client, if the answer doesn't: one that another replica gave tells what it has counted.
     pub(super) fn tell(self, headers: &mut HeaderMap) {
         let Self { quota, left, full_in } = self;
         let told = [
@@ -83,7 +88,7 @@ impl Rate {
         ];
         for (name, value) in told {
             if let Ok(value) = HeaderValue::from_str(&value) {
-                headers.insert(name, value);
+                headers.entry(name).or_insert(value);
             }
         }
     }
@@ -99,19 +104,20 @@ mod tests {
     #[test]
     fn a_client_that_has_spent_its_requests_waits_and_others_don_t() {
         let clock = ManualClock::at(Timestamp::from_second(1_700_000_000).unwrap());
-        let rates = Rates::new(clock.clone());
+        let rates = Rates::new(clock.clone(), 60);
         let (alice, bob) = (Caller::authenticated("alice", []), Caller::authenticated("bob", []));
-        let first = rates.take(&alice).unwrap();
-        assert_eq!((first.quota, first.left), (REQUESTS, REQUESTS - 1));
-        for _ in 1..REQUESTS {
-            rates.take(&alice).unwrap();
+        let (first, taken) = rates.take(&alice);
+        assert!(taken.is_ok());
+        assert_eq!((first.quota, first.left), (60, 59));
+        for _ in 1..60 {
+            assert!(rates.take(&alice).1.is_ok());
         }
-        assert!(rates.take(&alice).is_err());
-        assert!(rates.take(&bob).is_ok());
+        let (last, refused) = rates.take(&alice);
+        assert_eq!((refused.is_err(), last.left), (true, 0));
+        assert!(rates.take(&bob).1.is_ok());
         clock.step_ms(1000);
-        for _ in 0..REQUESTS / 60 {
-            rates.take(&alice).unwrap();
-        }
-        assert!(rates.take(&alice).is_err());
+        assert!(rates.take(&alice).1.is_ok());
+        assert!(rates.take(&alice).1.is_err());
+        assert_eq!(rates.take(&Caller::anonymous()).0.quota, 6000);
     }
 }

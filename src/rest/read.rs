@@ -6,15 +6,15 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
+use super::answers::{
+    Comparison, Facet, Facets, ImagePage, OrganizationPage, RepositoryPage, Suggestion, Suggestions, Whoami,
+};
 use super::contract::{Endpoint, FACETS};
 use super::input::{self, Form};
 use super::problem::Problem;
 use super::query::Params;
 use super::serve::Call;
-use super::show::{
-    Comparison, DataPack, Entry, Facet, Facets, Image, ImagePage, Organization, OrganizationPage, Repository,
-    RepositoryPage, Resolved, Suggestion, Suggestions, Whoami,
-};
+use super::show::{DataPack, Entry, Image, Organization, Repository, Resolved};
 use super::{feed, respond, serve};
 use crate::api::Kind;
 use crate::auth::Verb;

@@ -23,7 +23,7 @@ use super::{App, Shared, apply, events, openapi, page, read, respond, watch, wri
 use crate::auth::{Caller, Peer};
 use crate::error::Error;
 use crate::gateway::{self, Answers, View, Writing};
-use crate::model::ErrorCode;
+use crate::model::{ErrorCode, Fault};
 use crate::relay::Turn;
 
 /// How long a browser may go by what it was told of who may ask.
@@ -44,7 +44,7 @@ pub struct Doors {
 
 /// The door's paths.
 pub fn router(app: App) -> Doors {
-    let rates = Rates::new(app.registry.clock().clone());
+    let rates = Rates::new(app.registry.clock().clone(), app.requests);
     let streams = Arc::new(Semaphore::new(watch::STREAMS));
     let shared = Arc::new(Shared { app, answers: Answers::default(), streams, rates });
     let (mut all, mut written) = (Router::new(), Router::new());
@@ -125,10 +125,7 @@ impl Call {
 
 async fn answer(shared: Arc<Shared>, route: Option<&'static Route>, request: Request<Body>) -> Response {
     let allowed = shared.app.origins.allowed(request.headers());
-    let mut response = match dispatch(shared, route, request).await {
-        Ok(response) => response,
-        Err(problem) => problem.into_response(),
-    };
+    let mut response = dispatch(shared, route, request).await;
     let headers = response.headers_mut();
     headers.append(VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = allowed {
@@ -151,49 +148,63 @@ fn methods(route: &Route) -> String {
     all.join(", ")
 }
 
-async fn dispatch(
-    shared: Arc<Shared>,
+async fn dispatch(shared: Arc<Shared>, route: Option<&'static Route>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    if let (&Method::OPTIONS, Some(route)) = (&parts.method, route) {
+        return preflight(&shared, route, &parts.headers);
+    }
+    let app = &shared.app;
+    let peer = parts.extensions.get::<Arc<Peer>>().cloned();
+    let caller = gateway::caller(&app.authenticator, app.anonymous, peer.as_deref(), &parts.headers).await;
+    // Those whose credentials are no good are nobody.
+    let nobody = Caller::anonymous();
+    let (rate, taken) = shared.rates.take(caller.as_ref().unwrap_or(&nobody));
+    let answered = match taken {
+        Ok(()) => asked(&shared, route, caller, Request::from_parts(parts, body)).await,
+        Err(problem) => Err(problem),
+    };
+    let mut response = answered.unwrap_or_else(Problem::into_response);
+    rate.tell(response.headers_mut());
+    response
+}
+
+/// Answers a request that is counted. What isn't there isn't, whoever asks.
+async fn asked(
+    shared: &Arc<Shared>,
     route: Option<&'static Route>,
+    caller: Result<Caller, Error>,
     request: Request<Body>,
 ) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
     let Some(route) = route else {
         let detail = format!("nothing is served at this path; {BASE}/openapi.json tells what is");
         return Err(Problem::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, detail));
     };
-    if parts.method == Method::OPTIONS {
-        return Ok(preflight(&shared, route, &parts.headers));
-    }
-    let read = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
+    let method = request.method();
+    let read = if *method == Method::HEAD { Method::GET } else { method.clone() };
     if !route.methods.contains(&read) {
         return Err(Problem::method(&methods(route)));
     }
-    let app = &shared.app;
-    let peer = parts.extensions.get::<Arc<Peer>>().cloned();
-    let caller = gateway::caller(&app.authenticator, app.anonymous, peer.as_deref(), &parts.headers).await?;
-    let rate = shared.rates.take(&caller)?;
+    let caller = caller?;
     // RFC 9110 section 15.5.2. A pack that nobody in particular makes is shared, and has its quota.
     if writes(route.endpoint, &read) && !caller.is_authenticated() && route.endpoint != Endpoint::Packs {
         return Err(Error::Unauthorized("sign in: send Authorization: Bearer and a token".to_owned()).into());
     }
-    let answered = match &app.relay {
-        Some(relay) if writes(route.endpoint, &read) => {
-            match relay.turn(&caller, Request::from_parts(parts, body)).await? {
-                Turn::Elsewhere(response) => return Ok(response),
-                Turn::Here(request, term) => {
-                    let (parts, body) = request.into_parts();
-                    let answered = here(&shared, route.endpoint, &read, caller, parts, body).await;
-                    // What was done is told only while it is this server's to tell.
-                    term.holds()?;
-                    answered
-                }
+    match &shared.app.relay {
+        Some(relay) if writes(route.endpoint, &read) => match relay.turn(&caller, request).await? {
+            Turn::Elsewhere(response) => Ok(response),
+            Turn::Here(request, term) => {
+                let (parts, body) = request.into_parts();
+                let answered = here(shared, route.endpoint, &read, caller, parts, body).await;
+                // What was done is told only while it is this server's to tell.
+                term.holds()?;
+                answered
             }
+        },
+        _ => {
+            let (parts, body) = request.into_parts();
+            here(shared, route.endpoint, &read, caller, parts, body).await
         }
-        _ => here(&shared, route.endpoint, &read, caller, parts, body).await,
-    };
-    let mut response = answered.unwrap_or_else(Problem::into_response);
-    rate.tell(response.headers_mut());
-    Ok(response)
+    }
 }
 
 /// Answers a request that is this server's to answer; `read` is its method, GET for HEAD.
@@ -233,8 +244,9 @@ fn bounded(headers: &HeaderMap) -> Result<(), Problem> {
     for name in [gateway::MIN_REVISION, IF_MATCH, IF_NONE_MATCH, watch::PREFER, watch::LAST_EVENT_ID] {
         let longest = headers.get_all(&name).iter().map(HeaderValue::len).max().unwrap_or_default();
         if longest > LONGEST_HEADER {
-            let detail = format!("{name} has {longest} bytes; {LONGEST_HEADER} is the most (limit: header)");
-            return Err(Problem::new(StatusCode::BAD_REQUEST, ErrorCode::LimitExceeded, detail));
+            let message = format!("it has {longest} bytes; {LONGEST_HEADER} is the most (limit: header)");
+            let fault = Fault::new(ErrorCode::LimitExceeded, message);
+            return Err(Problem::parameter(StatusCode::BAD_REQUEST, name.as_str(), fault));
         }
     }
     Ok(())

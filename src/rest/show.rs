@@ -6,9 +6,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api;
-use crate::gateway::{self, Outcome, View};
+use crate::gateway::{self, View};
 use crate::graph::{Field, Record, Visible, organization_of};
-use crate::model::{self, ActionView, ImageView};
+use crate::model::{ActionView, ImageView};
 
 /// The largest number that JSON's readers hold exactly.
 const MAX_EXACT: i64 = (1 << 53) - 1;

@@ -18,8 +18,9 @@ use super::{read, respond, serve};
 use crate::api::{Kind, OrganizationSpec, RepositorySpec, Spec};
 use crate::auth::Verb;
 use crate::error::Error;
-use crate::gateway::{Answer, Applied, Plan, View, names_tag};
+use crate::gateway::{Answer, Applied, Plan, View, are_tags, names_tag};
 use crate::graph::{Record, Visible};
+use crate::model::{ErrorCode, Fault};
 use crate::registry::{DeleteOptions, Deleted};
 
 /// Whether what is there is what the request's `If-Match` and `If-None-Match` say.
@@ -30,6 +31,18 @@ fn fits(headers: &HeaderMap, view: &View, record: Option<&Record>) -> bool {
         None => false,
     };
     (!headers.contains_key(IF_MATCH) || named(IF_MATCH)) && !named(IF_NONE_MATCH)
+}
+
+/// Refuses conditions that no tag can meet, for want of quotes as a rule: 412 would say that something else is there.
+fn conditions(headers: &HeaderMap) -> Result<(), Problem> {
+    for name in [IF_MATCH, IF_NONE_MATCH] {
+        if !headers.get_all(&name).iter().all(are_tags) {
+            let message = "it must be * or entity tags, each with its quotes, as an ETag has them";
+            let fault = Fault::new(ErrorCode::Invalid, message);
+            return Err(Problem::parameter(StatusCode::BAD_REQUEST, name.as_str(), fault));
+        }
+    }
+    Ok(())
 }
 
 fn is_conditional(headers: &HeaderMap) -> bool {
@@ -151,6 +164,7 @@ impl Change {
 
 /// Makes or replaces what the path names, or, not `whole`, changes a part of it.
 pub(super) async fn put(call: &Call, body: Body, whole: bool) -> Result<Response, Problem> {
+    conditions(&call.headers)?;
     let target = Target::of(call);
     let wanted: &[Form] = if whole { &[Form::Json] } else { &[Form::MergePatch, Form::Json] };
     input::form(&call.headers, wanted)?;
@@ -187,6 +201,7 @@ fn written(call: &Call, applied: &Applied) -> Response {
 
 /// Deletes what the path names.
 pub(super) async fn delete(call: &Call) -> Result<Response, Problem> {
+    conditions(&call.headers)?;
     let target = Target::of(call);
     let view = call.view();
     let there = target.find(view.visible());

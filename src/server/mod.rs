@@ -90,6 +90,8 @@ pub struct Config {
 pub struct GatewayAccess {
     /// Whether those who have not signed in read what is public.
     pub anonymous: bool,
+    /// How many REST requests a client makes a minute.
+    pub request_rate: u32,
     /// The pages of other sites that may ask.
     pub origins: Origins,
     /// The documents that clients name by their hash.
@@ -254,6 +256,7 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
             authorizer: opened.authorizer.clone(),
             search,
             anonymous: config.gateway.anonymous,
+            requests: config.gateway.request_rate,
             quota: Arc::new(Quota::default()),
             relay: relay.clone(),
             origins: config.gateway.origins.clone(),

@@ -13,8 +13,8 @@ const [baseUrl, token] = process.argv.slice(2) as [string, string];
 const client = createClient<paths, Media>({ baseUrl, headers: { authorization: `Bearer ${token}` } });
 const nobody = createClient<paths, Media>({ baseUrl });
 
-/// What was answered, if it was well.
-function ok<T>({ data, error, response }: { data?: T; error?: Problem; response: Response }): T {
+/// What was answered, if it was well. What is too long for HTTP is refused without a problem.
+function ok<T>({ data, error, response }: { data?: T; error?: Problem | undefined; response: Response }): T {
   assert.ok(data !== undefined, `${response.status} ${error?.detail}`);
   return data;
 }

@@ -6,7 +6,8 @@
 //! `IMAGEHUB_SCHEMATHESIS_EXAMPLES` (how many an operation, of each phase; 30 without it) and `IMAGEHUB_SCHEMATHESIS_SEED`
 //! (what they are made from; 1 without it), as in
 //! `IMAGEHUB_SCHEMATHESIS=$(tests/gateway/install-schemathesis) IMAGEHUB_SCHEMATHESIS_EXAMPLES=500 cargo test --test it contract::`.
-//! `tests/gateway/hooks.py` says what is left out, and why.
+//! `tests/gateway/hooks.py` says what is made to fit, what is left out, and why; each run tells how much that was, and
+//! fails where it is more than the rules allow or where too little of what fits was accepted.
 
 use crate::harness::{Launch, Schemathesis, Scripts, Server};
 

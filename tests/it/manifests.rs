@@ -67,3 +67,26 @@ fn each_component_can_be_added_to_the_base() {
         assert_ne!(with, objects(&imagehub("base")), "{component} changes nothing");
     }
 }
+
+#[test]
+fn both_ways_in_from_the_outside_lead_to_the_doors_and_their_pages_and_to_nothing_else() {
+    fn paths(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                // An Ingress says `path: /a`, an HTTPRoute `path: {value: /a}`.
+                let path = fields.get("path").map(|path| path.get("value").unwrap_or(path));
+                found.extend(path.and_then(Value::as_str).map(str::to_owned));
+                fields.values().for_each(|value| paths(value, found));
+            }
+            Value::Array(items) => items.iter().for_each(|value| paths(value, found)),
+            _ => {}
+        }
+    }
+    for (component, file) in [("ingress", "ingress.yaml"), ("httproute", "httproute.yaml")] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/components").join(component).join(file);
+        let text = std::fs::read_to_string(file).expect("it is there");
+        let mut found = Vec::new();
+        paths(&Value::Array(objects(&text)), &mut found);
+        assert_eq!(found, ["/graphql", "/api", "/docs"], "{component}");
+    }
+}

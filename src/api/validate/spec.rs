@@ -16,11 +16,11 @@ pub const MAX_PACK_NAMES: usize = 1000;
 pub const MAX_NAME_ERRORS: usize = 50;
 /// Most keywords of one image.
 pub const MAX_KEYWORDS: usize = 256;
-/// Longest keyword, in bytes.
+/// Longest keyword, in characters.
 pub const MAX_KEYWORD_LEN: usize = 256;
 /// Most managers of one organization.
 pub const MAX_MANAGERS: usize = 1000;
-/// Longest manager, in bytes: a user's name as certificates and tokens carry it, with room.
+/// Longest manager, in characters: a user's name as certificates and tokens carry it, with room.
 pub const MAX_MANAGER_LEN: usize = 1024;
 /// What a manager begins with who is neither a `ServiceAccount` of the users' namespace nor a local user; the full user
 /// name follows.
@@ -97,7 +97,10 @@ fn image_detail(detail: &ImageDetail, errors: &mut Vec<FieldError>) {
     let keywords = detail.keywords.as_deref().unwrap_or_default();
     errors.extend(too_many("spec.detail.keywords", keywords.len(), MAX_KEYWORDS));
     for (i, keyword) in keywords.iter().enumerate().take(MAX_KEYWORDS) {
-        errors.extend(too_long(|| format!("spec.detail.keywords[{i}]"), keyword, MAX_KEYWORD_LEN));
+        if keyword.chars().count() > MAX_KEYWORD_LEN {
+            let message = format!("Too long: may not be more than {MAX_KEYWORD_LEN} characters");
+            errors.push(FieldError::new(format!("spec.detail.keywords[{i}]"), FieldReason::TooLong, message));
+        }
     }
 }
 
@@ -143,8 +146,8 @@ fn organization(meta_name: &str, spec: &OrganizationSpec) -> Vec<FieldError> {
 pub fn check_manager(manager: &str) -> Result<(), String> {
     let form = "want a ServiceAccount's name, or user:NAME";
     let name = manager.strip_prefix(USER_PREFIX);
-    if manager.len() > MAX_MANAGER_LEN {
-        Err(format!("may not be more than {MAX_MANAGER_LEN} bytes"))
+    if manager.chars().count() > MAX_MANAGER_LEN {
+        Err(format!("may not be more than {MAX_MANAGER_LEN} characters"))
     } else if name.unwrap_or(manager).is_empty() {
         Err(format!("the name is empty: {form}"))
     } else if manager.chars().any(char::is_control) || name.unwrap_or(manager).trim() != name.unwrap_or(manager) {
@@ -188,11 +191,6 @@ fn pack(meta_name: &str, spec: &DataPackSpec) -> Vec<FieldError> {
 fn too_many(field: &str, count: usize, limit: usize) -> Option<FieldError> {
     let message = || format!("Too many: {count}: must have at most {limit} items");
     (count > limit).then(|| FieldError::new(field, FieldReason::TooMany, message()))
-}
-
-fn too_long(field: impl FnOnce() -> String, value: &str, limit: usize) -> Option<FieldError> {
-    let message = || format!("Too long: may not be more than {limit} bytes");
-    (value.len() > limit).then(|| FieldError::new(field(), FieldReason::TooLong, message()))
 }
 
 #[cfg(test)]
@@ -274,8 +272,8 @@ mod tests {
         refused(
             Kind::Image,
             "a.b",
-            json!({"name": "a/b:c", "detail": {"keywords": ["k", "k".repeat(257)]}}),
-            &["spec.detail.keywords[1]: Too long: may not be more than 256 bytes"],
+            json!({"name": "a/b:c", "detail": {"keywords": ["中".repeat(256), "k".repeat(257)]}}),
+            &["spec.detail.keywords[1]: Too long: may not be more than 256 characters"],
         );
     }
 

@@ -45,6 +45,25 @@ async fn actions_are_replaced_as_a_whole() {
 }
 
 #[tokio::test]
+async fn a_version_that_nothing_is_at_is_never_taken_for_none() {
+    let door = Door::open().await;
+    let root = door.token("root");
+    let current = door.ask(r#"{ repository(name: "labring/nginx") { version } }"#).await.data();
+    let current = current["repository"]["version"].as_str().unwrap().to_owned();
+    for version in ["", "0", "x", &format!("+{current}"), &format!("0{current}")] {
+        for write in [
+            "updateRepository(name: \"labring/nginx\", isPrivate: true, ifVersion: VERSION)",
+            "deleteRepository(name: \"labring/nginx\", ifVersion: VERSION)",
+        ] {
+            let write = write.replace("VERSION", &json!(version).to_string());
+            let done = door.ask_as(&root, &format!("mutation {{ a: {write} {{ userErrors {{ code path }} }} }}")).await;
+            let wanted = json!([{ "code": "CONFLICT", "path": ["ifVersion"] }]);
+            assert_eq!(done.data()["a"]["userErrors"], wanted, "{write}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn who_may_is_told_before_what_is_there() {
     let door = Door::open().await;
     let (alice, bob) = (door.token("alice"), door.token("bob"));

@@ -1,13 +1,13 @@
 //! The OpenAPI document, `openapi/imagehub.json`: schemas from the types that are shown, paths and parameters from the
 //! tables that requests are checked by, responses from one place for all.
 
+mod bodies;
 mod bounds;
 mod operations;
 
 use std::sync::LazyLock;
 
 use axum::response::Response;
-use bytes::Bytes;
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
@@ -17,7 +17,7 @@ use utoipa::openapi::{
 
 use super::contract::BASE;
 use super::serve::{self, Call};
-use super::{JSON, input, problem, respond, show};
+use super::{JSON, answers, problem, respond, show};
 use crate::gateway::Answer;
 
 /// The name of the one security scheme.
@@ -49,24 +49,27 @@ fn schemas<T: ToSchema>(components: ComponentsBuilder) -> ComponentsBuilder {
 }
 
 /// What is read and written.
-const SCHEMAS: [fn(ComponentsBuilder) -> ComponentsBuilder; 17] = [
+const SCHEMAS: [fn(ComponentsBuilder) -> ComponentsBuilder; 20] = [
     schemas::<problem::ProblemBody>,
-    schemas::<input::ImageSchema>,
-    schemas::<input::NamedImageSchema>,
-    schemas::<input::RepositorySchema>,
-    schemas::<input::OrganizationSchema>,
-    schemas::<input::DataPackSchema>,
-    schemas::<input::ResolveSchema>,
-    schemas::<show::ImagePage>,
-    schemas::<show::RepositoryPage>,
-    schemas::<show::OrganizationPage>,
+    schemas::<bodies::ImageSchema>,
+    schemas::<bodies::NamedImageSchema>,
+    schemas::<bodies::ManifestSchema>,
+    schemas::<bodies::RepositorySchema>,
+    schemas::<bodies::RepositoryPatchSchema>,
+    schemas::<bodies::OrganizationSchema>,
+    schemas::<bodies::DataPackSchema>,
+    schemas::<bodies::ResolveSchema>,
+    schemas::<answers::ImagePage>,
+    schemas::<answers::RepositoryPage>,
+    schemas::<answers::OrganizationPage>,
     schemas::<show::DataPack>,
     schemas::<show::Resolved>,
-    schemas::<show::Comparison>,
-    schemas::<show::Suggestions>,
-    schemas::<show::Whoami>,
-    schemas::<show::AppliedMany>,
-    schemas::<show::Change>,
+    schemas::<answers::Comparison>,
+    schemas::<answers::Suggestions>,
+    schemas::<answers::Whoami>,
+    schemas::<answers::AppliedMany>,
+    schemas::<answers::Change>,
+    schemas::<answers::Moment>,
 ];
 
 /// What a bearer token is.
@@ -114,7 +117,5 @@ pub fn document() -> String {
 
 /// Answers a request for the document: the same for everybody.
 pub(super) fn answer(call: &Call) -> Response {
-    let view = call.view();
-    let answer = Answer::new(&view.reads(), view.visible(), DOCUMENT.clone(), None);
-    respond::read(&answer, JSON, view.visible().revision(), None, serve::told(call))
+    respond::read(&ANSWER, JSON, call.view().visible().revision(), None, serve::told(call))
 }

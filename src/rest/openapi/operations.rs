@@ -2,6 +2,7 @@
 
 use http::Method;
 use serde_json::json;
+use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::header::Header;
 use utoipa::openapi::path::{
     Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem, Paths, PathsBuilder,
@@ -11,12 +12,15 @@ use utoipa::openapi::schema::{
     ArrayBuilder, ComponentsBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type,
 };
 use utoipa::openapi::tag::{Tag, TagBuilder};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
+use utoipa::openapi::{Content, ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
 
 use super::super::contract::{Endpoint, LONGEST_HEADER, ROUTES, Sort, query};
 use super::super::problem::MEDIA;
 use super::bearer;
 use crate::api::name::MAX_LABEL_VALUE;
+
+/// What an answer that is text has at most, in characters.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 const READING: &str = "Reading";
 const WRITING: &str = "Writing";
@@ -132,8 +136,8 @@ fn query_parameter(parameter: &super::super::contract::Parameter) -> Parameter {
         .build()
 }
 
-/// A part of a path. What is made has a name by today's rules; what is there may have an older one.
-fn path_parameter(name: &str, makes: bool) -> Parameter {
+/// A part of a path. What is written has a name by today's rules; what is read or deleted may have an older one.
+fn path_parameter(name: &str, writes: bool) -> Parameter {
     let (about, example, pattern) = match name {
         "org" => ("The organization's name.", "labring", "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
         "repo" => ("The repository's name without its organization.", "nginx", "^[a-z0-9]([._a-z0-9-]*[a-z0-9])?$"),
@@ -144,7 +148,7 @@ fn path_parameter(name: &str, makes: bool) -> Parameter {
         ),
         _ => ("The pack's name.", "dp-0123456789abcdef", "."),
     };
-    let shape = if makes { text(MAX_LABEL_VALUE).pattern(Some(pattern)) } else { text(256) };
+    let shape = if writes { text(MAX_LABEL_VALUE).pattern(Some(pattern)) } else { text(256) };
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Path)
@@ -155,35 +159,71 @@ fn path_parameter(name: &str, makes: bool) -> Parameter {
         .build()
 }
 
-fn header_parameter(name: &str, about: &str, pattern: Option<&str>) -> Parameter {
-    let shape = text(LONGEST_HEADER).pattern(pattern);
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Header)
-        .required(Required::False)
-        .description(Some(about))
-        .schema(Some(shape))
-        .build()
+/// A header of requests.
+struct RequestHeader {
+    /// What the component is called.
+    component: &'static str,
+    name: &'static str,
+    about: &'static str,
+    /// What it is like, and an example.
+    like: Option<(&'static str, &'static str)>,
 }
 
-const HEADERS: [&str; 5] = ["imagehub-min-revision", "If-None-Match", "If-Match", "Prefer", "Last-Event-ID"];
+const fn request_header(
+    component: &'static str,
+    name: &'static str,
+    about: &'static str,
+    like: Option<(&'static str, &'static str)>,
+) -> RequestHeader {
+    RequestHeader { component, name, about, like }
+}
 
-fn header(name: &str) -> Parameter {
-    match name {
-        "imagehub-min-revision" => {
-            header_parameter(name, "A revision that the answer has, or a later one does.", Some("^[0-9]{1,19}$"))
-        }
-        "If-None-Match" => header_parameter(name, "The ETag that you have; `*` for what must not be there.", None),
-        "If-Match" => header_parameter(name, "The ETag of what is to be changed.", None),
-        "Prefer" => header_parameter(name, "`wait=60`: wait so many seconds until the answer is another.", None),
-        _ => header_parameter(name, "The id of the last event that was told.", None),
-    }
+const HEADERS: [RequestHeader; 7] = [
+    request_header(
+        "imagehub-min-revision",
+        "imagehub-min-revision",
+        "A revision that the answer has, or a later one does.",
+        Some(("^[0-9]{1,19}$", "1")),
+    ),
+    request_header("If-None-Match", "If-None-Match", "The ETag that you have.", None),
+    request_header(
+        "If-Match",
+        "If-Match",
+        "The ETag of what is to be changed; `*` for what must be there.",
+        Some((TAGS, "*")),
+    ),
+    request_header("Absent", "If-None-Match", "`*` for what must not be there yet.", Some((TAGS, "*"))),
+    request_header("Prefer", "Prefer", "`wait=60`: wait so many seconds until the answer is another.", None),
+    request_header("Last-Event-ID", "Last-Event-ID", "The id of the last event that was told.", None),
+    request_header(
+        "Last-Position",
+        "Last-Event-ID",
+        "The id of the last event that was told, or a revision.",
+        Some((POSITIONS, "IMAGE=1,REPOSITORY=1")),
+    ),
+];
+
+/// A revision, or one a kind.
+const POSITIONS: &str = "^([0-9]{1,19}|(IMAGE|REPOSITORY|ORGANIZATION|DATA_PACK)=[0-9]{1,19}(,(IMAGE|REPOSITORY|ORGANIZATION|DATA_PACK)=[0-9]{1,19}){0,3})$";
+/// `*`, or entity tags (RFC 9110 section 8.8.3) without a comma, which none of ours has.
+const TAGS: &str = r#"^(\*|(W/)?"[!#-+\--~]{0,64}"([ \t]*,[ \t]*(W/)?"[!#-+\--~]{0,64}"){0,31})$"#;
+
+fn header(header: &RequestHeader) -> Parameter {
+    let (pattern, example) = header.like.unzip();
+    ParameterBuilder::new()
+        .name(header.name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(header.about))
+        .schema(Some(text(LONGEST_HEADER).pattern(pattern)))
+        .example(example.map(|example| json!(example)))
+        .build()
 }
 
 /// What all operations refer to.
 pub(super) fn shared(mut components: ComponentsBuilder) -> ComponentsBuilder {
-    for name in HEADERS {
-        components = components.parameter(name, header(name));
+    for one in &HEADERS {
+        components = components.parameter(one.component, header(one));
     }
     for (status, name, about) in PROBLEMS {
         let mut response = ResponseBuilder::new()
@@ -197,6 +237,8 @@ pub(super) fn shared(mut components: ComponentsBuilder) -> ComponentsBuilder {
         }
         components = components.response(name, limited(response).build());
     }
+    let about = "The address and the headers are too long. Nothing has read them: there is no body.";
+    components = components.response(TOO_LONG, limited(ResponseBuilder::new().description(about)).build());
     for (name, about) in TOLD {
         let shape: RefOr<Schema> = if name == "Retry-After" {
             ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(86_400)).into()
@@ -232,6 +274,9 @@ fn limited(response: ResponseBuilder) -> ResponseBuilder {
         .header_ref("RateLimit-Policy", header_ref("RateLimit-Policy"))
         .header_ref("Access-Control-Allow-Origin", header_ref("Access-Control-Allow-Origin"))
 }
+
+/// The answer to what is too long for HTTP to be read, as lists of parameters may be.
+const TOO_LONG: &str = "TooLong";
 
 const PROBLEMS: [(u16, &str, &str); 15] = [
     (400, "BadRequest", "The request can't be understood."),
@@ -299,12 +344,27 @@ fn problem_ref(status: u16) -> Ref {
     Ref::from_response_name(name)
 }
 
-fn json_content(of: impl Into<RefOr<Schema>>) -> utoipa::openapi::Content {
+fn json_content(of: impl Into<RefOr<Schema>>) -> Content {
     ContentBuilder::new().schema(Some(of)).build()
 }
 
-fn events() -> utoipa::openapi::Content {
-    ContentBuilder::new().schema(Some(text(64 * 1024 * 1024))).build()
+/// Events, each of them: OpenAPI 3.1 has no words for a stream of them, and tools read it so.
+fn events(words: &[&str], data: ObjectBuilder) -> Content {
+    let event = ObjectBuilder::new()
+        .property("event", word(words).description(Some("What it tells.")))
+        .property("id", text(256).description(Some("Where to go on: Last-Event-ID.")))
+        .property("data", data)
+        .required("event")
+        .required("data");
+    ContentBuilder::new().schema(Some(event)).build()
+}
+
+/// Data of events: JSON of one of these schemas.
+fn data(of: &[&str]) -> ObjectBuilder {
+    let one_of: Vec<_> = of.iter().map(|name| schema(name)).collect();
+    text(MAX_ANSWER)
+        .content_media_type("application/json")
+        .extensions(Some(Extensions::from_iter([("contentSchema", json!({ "oneOf": one_of }))])))
 }
 
 /// What an answer to a GET shows.
@@ -332,11 +392,13 @@ fn told(response: ResponseBuilder) -> ResponseBuilder {
 fn read_responses(endpoint: Endpoint) -> Vec<(u16, Response)> {
     let mut ok = told(ResponseBuilder::new().description("The answer."));
     if endpoint == Endpoint::Events {
-        let about = "Events: `put` and `removed` with a Change, `sync` where all up to its id has been told, `reset` where all \
-                     is to be read anew, `gone` at the end, with a problem.";
+        let about = "Events: `put` and `removed` with a Change, `sync` where all up to its Moment has been told, `reset` where all \
+                     is to be read anew, `gone` at the end, with a Problem.";
+        let words = ["put", "removed", "sync", "reset", "gone"];
+        let happened = events(&words, data(&["Change", "Moment", "Problem"]));
         return vec![(
             200,
-            told(ResponseBuilder::new().description(about)).content("text/event-stream", events()).build(),
+            told(ResponseBuilder::new().description(about)).content("text/event-stream", happened).build(),
         )];
     }
     let media = endpoint.media().split(';').next().unwrap_or_default();
@@ -345,10 +407,12 @@ fn read_responses(endpoint: Endpoint) -> Vec<(u16, Response)> {
         None if endpoint == Endpoint::OpenApi => {
             ok.content(media, json_content(ObjectBuilder::new().schema_type(Type::Object)))
         }
-        None => ok.content(media, json_content(text(64 * 1024 * 1024))),
+        None => ok.content(media, json_content(text(MAX_ANSWER))),
     };
     if endpoint != Endpoint::OpenApi {
-        ok = ok.content("text/event-stream", events());
+        // Each answer as it is, or why there is none any more.
+        let told = shown(endpoint).map_or_else(|| text(MAX_ANSWER), |name| data(&[name, "Problem"]));
+        ok = ok.content("text/event-stream", events(&["put", "gone"], told));
     }
     ok = ok.header_ref("ETag", header_ref("ETag"));
     if matches!(endpoint, Endpoint::Organizations | Endpoint::Repositories | Endpoint::Images | Endpoint::Tags) {
@@ -388,21 +452,21 @@ fn body(endpoint: Endpoint, method: &Method) -> Option<RequestBody> {
     let name = match endpoint {
         Endpoint::Images => {
             let many = ArrayBuilder::new().items(schema("NamedImageInput")).max_items(Some(1000));
-            let manifest = || text(crate::gateway::BODY_LIMIT);
-            let about =
-                "Images as a list or one a line; or the manifests that kubectl takes, where what is left out stays.";
+            let about = "Images as a list or one a line; or the manifests that kubectl takes, one or several, where what is left \
+                         out stays.";
             return Some(
                 body.description(Some(about))
                     .content(
                         "application/json",
                         json_content(OneOfBuilder::new().item(many).item(schema("NamedImageInput"))),
                     )
-                    .content("application/x-ndjson", json_content(manifest()))
-                    .content("application/yaml", json_content(manifest()))
+                    .content("application/x-ndjson", json_content(text(crate::gateway::BODY_LIMIT)))
+                    .content("application/yaml", json_content(schema("ImageManifest")))
                     .build(),
             );
         }
         Endpoint::Image => "ImageInput",
+        Endpoint::Repository if *method == Method::PATCH => "RepositoryPatch",
         Endpoint::Repository => "RepositoryInput",
         Endpoint::Organization => "OrganizationInput",
         Endpoint::Packs => "DataPackInput",
@@ -424,17 +488,17 @@ fn operation(path: &str, endpoint: Endpoint, method: &Method) -> Operation {
     let mut operation =
         OperationBuilder::new().operation_id(Some(id)).summary(Some(about)).description(Some(about)).tag(tag);
     for name in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
-        operation = operation.parameter(path_parameter(name, *method == Method::PUT));
+        operation = operation.parameter(path_parameter(name, matches!(*method, Method::PUT | Method::PATCH)));
     }
     for parameter in query(endpoint, method) {
         operation = operation.parameter(query_parameter(parameter));
     }
     let reads = *method == Method::GET;
     let headers: &[&str] = match (reads, endpoint) {
-        (true, Endpoint::Events) => &["imagehub-min-revision", "Last-Event-ID"],
+        (true, Endpoint::Events) => &["imagehub-min-revision", "Last-Position"],
         (true, Endpoint::OpenApi) => &["imagehub-min-revision", "If-None-Match"],
         (true, _) => &["imagehub-min-revision", "If-None-Match", "Prefer", "Last-Event-ID"],
-        (false, _) if names(endpoint) => &["imagehub-min-revision", "If-Match", "If-None-Match"],
+        (false, _) if names(endpoint) => &["imagehub-min-revision", "If-Match", "Absent"],
         _ => &["imagehub-min-revision"],
     };
     for name in headers {
@@ -450,6 +514,11 @@ fn operation(path: &str, endpoint: Endpoint, method: &Method) -> Operation {
     }
     for status in problems(endpoint, method) {
         operation = operation.response(status.to_string(), problem_ref(status));
+    }
+    if query(endpoint, method).iter().any(|parameter| matches!(parameter.sort, Sort::Texts(_))) {
+        for status in ["414", "431"] {
+            operation = operation.response(status, Ref::from_response_name(TOO_LONG));
+        }
     }
     operation.build()
 }

@@ -72,6 +72,22 @@ async fn what_is_not_as_it_was_read_is_not_written() {
 }
 
 #[tokio::test]
+async fn a_condition_that_nothing_can_meet_is_told_and_not_taken_for_one_that_isn_t_met() {
+    let door = Door::open().await;
+    let root = door.token("root");
+    let tag = door.get(IMAGE).await.etag().trim_matches('"').to_owned();
+    for header in ["if-match", "if-none-match"] {
+        for method in [Method::PUT, Method::PATCH, Method::DELETE] {
+            let refused = door.write_with(&root, method, IMAGE, &json!({}), &[(header, &tag)]).await;
+            let wanted = format!("400 INVALID: {header}: it must be * or entity tags");
+            assert!(refused.problem().starts_with(&wanted), "{}", refused.body);
+        }
+        // Caches send what they have kept, whatever it is.
+        assert_eq!(door.get_with(IMAGE, &[(header, &tag)]).await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn a_revision_that_is_demanded_is_in_the_answer() {
     let door = Door::open().await;
     let root = door.token("root");

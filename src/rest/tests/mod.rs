@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{App, router};
+use super::{App, REQUESTS, router};
 use crate::auth::Authorizer;
 use crate::auth::users::Users;
 use crate::gateway::testing::Scene;
@@ -101,6 +101,7 @@ impl Door {
             authorizer: Authorizer::Rules,
             search: Some(Arc::clone(&scene.search)),
             anonymous: true,
+            requests: REQUESTS,
             quota: Arc::new(Quota::default()),
             relay: None,
             origins: Origins::None,

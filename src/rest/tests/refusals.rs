@@ -65,6 +65,7 @@ async fn each_bad_request_has_a_precise_answer() {
         (Method::PUT, "/organizations/A_B", "{}"),
         (Method::POST, "/datapacks", "{}"),
         (Method::POST, "/datapacks", r#"{"names":[],"grain":"ALL","more":1}"#),
+        (Method::PUT, "/organizations/acme", r#"{"managers":["user:x","a:b"," c"]}"#),
         (Method::POST, "/images", "{"),
         (Method::POST, "/images?dryRun=yes", "[]"),
     ] {
@@ -120,7 +121,9 @@ async fn headers_that_are_longer_than_the_document_says_are_refused() {
     for name in ["if-match", "if-none-match", "prefer", "last-event-id"] {
         assert_eq!(door.get_with("/images", &[(name, &fits)]).await.status, 200, "{name}");
         let refused = door.get_with("/images", &[(name, &long)]).await;
-        let wanted = format!("400 LIMIT_EXCEEDED: {name} has 4097 bytes; 4096 is the most (limit: header)");
+        let wanted = format!(
+            "400 LIMIT_EXCEEDED: {name}: it has 4097 bytes; 4096 is the most (limit: header)\n    {name} LIMIT_EXCEEDED"
+        );
         assert_eq!(refused.problem(), wanted);
     }
     for (revision, status) in [("0000000000000000001", 200), ("00000000000000000001", 400), ("", 400)] {
@@ -170,16 +173,36 @@ async fn head_is_get_without_a_body_and_pages_of_other_sites_read_where_they_are
 
 #[tokio::test]
 async fn a_client_is_told_how_many_requests_are_left_to_it() {
-    let door = Door::open().await;
+    let door = Door::open_with(|app| app.requests = 60).await;
     let bob = door.token("bob");
     let first = door.get_as(&bob, "/whoami").await;
-    assert_eq!(first.header("ratelimit-policy"), "\"requests\";q=6000;w=60");
-    assert_eq!(first.header("ratelimit"), "\"requests\";r=5999;t=1");
-    for _ in 1..6000 {
+    assert_eq!(first.header("ratelimit-policy"), "\"requests\";q=60;w=60");
+    assert_eq!(first.header("ratelimit"), "\"requests\";r=59;t=2");
+    for _ in 1..60 {
         door.get_as(&bob, "/whoami").await;
     }
     let refused = door.get_as(&bob, "/whoami").await;
     assert_eq!((refused.status, refused.header("retry-after")), (429, "1"));
+    assert!(refused.header("ratelimit").starts_with("\"requests\";r=0;t="));
     assert!(refused.problem().starts_with("429 RATE_LIMITED"));
     assert_eq!(door.get("/whoami").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_refused_before_it_is_read_counts_too() {
+    let door = Door::open_with(|app| app.requests = 60).await;
+    let bad = [("authorization", "Bearer nosuch")];
+    for (left, path, headers, status) in [
+        (5999, "/whoami", &bad[..], 401),
+        (5998, "/nosuch", &bad[..], 404),
+        (5997, "/nosuch", &[], 404),
+        (5996, "/resolve", &[], 405),
+    ] {
+        let answer = door.get_with(path, headers).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("ratelimit-policy"), "\"requests\";q=6000;w=60");
+        assert!(answer.header("ratelimit").starts_with(&format!("\"requests\";r={left};")), "{path}");
+    }
+    let bob = door.token("bob");
+    assert!(door.get_as(&bob, "/nosuch").await.header("ratelimit").starts_with("\"requests\";r=59;"));
 }

@@ -212,3 +212,19 @@ async fn streams_end_when_the_server_stops_or_the_token_is_taken_back() {
     let ended = tokio::time::timeout(Duration::from_secs(30), public.next()).await;
     assert_eq!(ended.unwrap(), None);
 }
+
+#[tokio::test]
+async fn a_kind_that_an_id_doesn_t_tell_of_is_read_anew() {
+    let door = Door::open().await;
+    let last = [("last-event-id", "IMAGE=1")];
+    let mut events = Events::open(&door, "/events?kind=IMAGE&kind=REPOSITORY", &last).await;
+    let sync = events.named("sync").await.1;
+    assert!(sync.starts_with("IMAGE=1,REPOSITORY="), "{sync}");
+    let reset = loop {
+        let event = events.next().await.unwrap();
+        if event.0 == "reset" {
+            break event;
+        }
+    };
+    assert_eq!(serde_json::from_str::<Value>(&reset.2).unwrap()["kind"], "REPOSITORY");
+}
