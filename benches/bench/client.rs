@@ -1,5 +1,5 @@
-//! Who asks: connections with TLS and the administrator's certificate, over HTTP/1.1 by hand (so that it
-//! costs little) and over HTTP/2.
+//! Who asks: connections with TLS and the administrator's certificate, or without both to the gateway, over HTTP/1.1 by
+//! hand (so that it costs little) and over HTTP/2.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,10 +16,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::process::Server;
 
@@ -78,26 +77,43 @@ impl Ask {
     }
 }
 
+/// What of a body is another number of as many digits in each request.
+pub const NUMBER: &str = "########";
+
+/// The numbers so far.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
+/// A connection, with TLS or without.
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
 /// How a server is reached.
 #[derive(Clone)]
 pub struct Client {
     address: SocketAddr,
-    tls: Arc<rustls::ClientConfig>,
+    tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 impl Client {
     /// As the administrator of `server`.
     pub fn new(server: &Server) -> Self {
-        Self { address: server.kube, tls: Arc::new(tls(&server.dir)) }
+        Self { address: server.kube, tls: Some(Arc::new(tls(&server.dir))) }
     }
 
-    async fn connect(&self, http: Http) -> TlsStream<TcpStream> {
-        let mut tls = rustls::ClientConfig::clone(&self.tls);
-        tls.alpn_protocols = vec![if http == Http::One { b"http/1.1".to_vec() } else { b"h2".to_vec() }];
+    /// As somebody who has shown nothing, at the gateway.
+    pub fn of_gateway(server: &Server) -> Self {
+        Self { address: server.http, tls: None }
+    }
+
+    async fn connect(&self, http: Http) -> Box<dyn Socket> {
         let stream = TcpStream::connect(self.address).await.expect("the server listens");
         stream.set_nodelay(true).expect("a socket has no delay");
+        let Some(tls) = &self.tls else { return Box::new(stream) };
+        let mut tls = rustls::ClientConfig::clone(tls);
+        tls.alpn_protocols = vec![if http == Http::One { b"http/1.1".to_vec() } else { b"h2".to_vec() }];
         let name = ServerName::try_from("localhost").expect("a name");
-        TlsConnector::from(Arc::new(tls)).connect(name, stream).await.expect("the handshake succeeds")
+        Box::new(TlsConnector::from(Arc::new(tls)).connect(name, stream).await.expect("the handshake succeeds"))
     }
 
     /// A connection over HTTP/2.
@@ -161,7 +177,7 @@ pub fn request(ask: &Ask) -> Request<Full<Bytes>> {
 pub struct Load {
     http: Http,
     ask: Ask,
-    one: Vec<TlsStream<TcpStream>>,
+    one: Vec<Box<dyn Socket>>,
     two: Vec<SendRequest<Full<Bytes>>>,
 }
 
@@ -181,7 +197,8 @@ impl Load {
             Http::One => {
                 let text = head(&self.ask);
                 let ask = [text.as_bytes(), &self.ask.body].concat();
-                futures::future::join_all(self.one.iter_mut().map(|stream| one(stream, &ask, until, &count))).await;
+                futures::future::join_all(self.one.iter_mut().map(|stream| one(&mut **stream, &ask, until, &count)))
+                    .await;
             }
             Http::Two => {
                 let tasks = self.two.iter().flat_map(|sender| std::iter::repeat_n(sender, H2.1));
@@ -202,10 +219,16 @@ fn head(ask: &Ask) -> String {
     format!("{} {} HTTP/1.1\r\nhost: localhost\r\n{body}\r\n", ask.method, ask.path)
 }
 
-async fn one(stream: &mut TlsStream<TcpStream>, ask: &[u8], until: Instant, count: &AtomicU64) {
+async fn one(stream: &mut dyn Socket, ask: &[u8], until: Instant, count: &AtomicU64) {
+    let mut ask = ask.to_vec();
+    let number = ask.windows(NUMBER.len()).position(|bytes| bytes == NUMBER.as_bytes());
     let mut buffer = vec![0; 64 * 1024];
     while Instant::now() < until {
-        stream.write_all(ask).await.expect("the server reads");
+        if let Some(at) = number {
+            let next = NUMBERS.fetch_add(1, Ordering::Relaxed);
+            ask[at..at + NUMBER.len()].copy_from_slice(format!("{next:08}").as_bytes());
+        }
+        stream.write_all(&ask).await.expect("the server reads");
         stream.flush().await.expect("the server reads");
         let mut have = 0;
         let mut length = Length::Unknown;

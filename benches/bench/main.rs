@@ -23,11 +23,25 @@ use measure::Plan;
 use process::{Cores, Server};
 use report::Report;
 use rows::reads::Both;
-use rows::{import, inside, search, start, writes};
+use rows::{gateway, import, inside, search, start, writes};
 
 /// What can be chosen, in the order in which it is measured.
-const ROWS: [&str; 11] =
-    ["cold", "seen", "fan-out", "search", "durable", "import", "start", "packs", "lists", "watchers", "overwrites"];
+const ROWS: [&str; 12] = [
+    "cold",
+    "seen",
+    "fan-out",
+    "search",
+    "durable",
+    "import",
+    "start",
+    "packs",
+    "gateway",
+    "lists",
+    "watchers",
+    "overwrites",
+];
+/// Those that are asked of a server.
+const OF_SERVER: [&str; 6] = ["start", "packs", "gateway", "lists", "watchers", "overwrites"];
 
 fn main() {
     // cargo adds `--bench`.
@@ -99,7 +113,7 @@ impl Run<'_> {
         if self.wants("import") {
             import::offline(plan, &self.root.join("import"), report);
         }
-        if ["start", "packs", "lists", "watchers", "overwrites"].iter().any(|row| self.wants(row)) {
+        if OF_SERVER.iter().any(|row| self.wants(row)) {
             Data::prepare(self.root, plan.images).await;
             Data::prepare(self.root, plan.small).await;
         }
@@ -108,7 +122,7 @@ impl Run<'_> {
     /// What is asked of a server.
     async fn outside(&self, report: &mut Report) {
         let plan = self.plan;
-        if !["start", "packs", "lists", "watchers", "overwrites"].iter().any(|row| self.wants(row)) {
+        if !OF_SERVER.iter().any(|row| self.wants(row)) {
             return;
         }
         let large = Data::prepare(self.root, plan.images).await;
@@ -116,7 +130,7 @@ impl Run<'_> {
         if self.wants("start") {
             start::starts(plan, &large, &dir, report).await;
         }
-        if ["packs", "lists", "watchers", "overwrites"].iter().any(|row| self.wants(row)) {
+        if OF_SERVER[1..].iter().any(|row| self.wants(row)) {
             large.copy(&dir);
             let server = Server::start(&dir, Cores::First).await;
             server.settle().await;
@@ -127,13 +141,18 @@ impl Run<'_> {
                 both.packs(report).await;
                 both.misses(report).await;
             }
-            if self.wants("lists") {
+            if self.wants("lists") || self.wants("gateway") {
                 let small = Data::prepare(self.root, plan.small).await;
                 let small_dir = self.root.join("small");
                 small.copy(&small_dir);
                 let little = Server::start(&small_dir, Cores::First).await;
                 little.settle().await;
-                both.lists(&little, report).await;
+                if self.wants("gateway") {
+                    gateway::rows(&both, &little, &small, report).await;
+                }
+                if self.wants("lists") {
+                    both.lists(&little, report).await;
+                }
                 little.kill();
                 let _ = std::fs::remove_dir_all(small_dir);
             }

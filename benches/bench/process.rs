@@ -63,7 +63,9 @@ impl Server {
     /// The same with more flags.
     pub async fn start_with(dir: &Path, cores: Cores, flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_imagehub"));
-        command.args(["serve", "--kube-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data-dir"]).arg(dir);
+        command.args(["serve", "--kube-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
+        // No client of a bench is refused for asking too often.
+        command.args(["--request-rate", "600000", "--data-dir"]).arg(dir);
         command.args(flags);
         Self::spawn(command, dir, cores).await
     }

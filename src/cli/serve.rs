@@ -9,7 +9,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use crate::auth::{Namespaces, OidcConfig, OrganizationCreators};
 use crate::datapack;
 use crate::server::{self, Config, Files, GatewayAccess, Home, InCluster, Keeps, Machine, Ready, log};
-use crate::{gateway, graphql, rest};
+use crate::{gateway, graphql};
 
 /// The flags of `serve`.
 #[derive(Debug, ClapArgs)]
@@ -71,14 +71,14 @@ pub(super) struct Args {
     /// A JSON file with the only GraphQL documents that are taken: a list of them, or an object of them by any key
     #[arg(long, env = "IMAGEHUB_TRUSTED_DOCUMENTS", value_name = "FILE", help_heading = "Access")]
     trusted_documents: Option<PathBuf>,
-    /// How many REST requests a client makes a minute, and at once, at most; all who have not signed in together make a
+    /// How many requests a client makes a minute, and at once, at most; all who have not signed in together make a
     /// hundred times as many
     #[arg(
         long,
         env = "IMAGEHUB_REQUEST_RATE",
         value_name = "REQUESTS",
-        default_value_t = rest::REQUESTS,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(rest::MOST_REQUESTS)),
+        default_value_t = gateway::REQUESTS,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(gateway::MOST_REQUESTS)),
         help_heading = "Access"
     )]
     request_rate: u32,

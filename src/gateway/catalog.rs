@@ -24,6 +24,11 @@ type Result<T> = std::result::Result<T, Fault>;
 /// The most values of one field of a filter.
 pub const FILTER_VALUES: usize = 1000;
 
+/// So many repositories that the search goes through count as one that is looked at.
+const SEARCHED_A_LOOK: usize = 8;
+/// Comparing an object with so many values of a filter counts as looking at it once more.
+const VALUES_A_LOOK: usize = 32;
+
 /// What a list is in the order of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OrderField {
@@ -192,6 +197,29 @@ impl RepositoryQuery {
         self.text.is_some() || !(self.filter.names.is_some() || inside)
     }
 
+    /// How many repositories it looks at.
+    #[must_use]
+    pub fn breadth(&self, view: &View) -> usize {
+        self.breadth_without(view, 0)
+    }
+
+    /// The same, the filters of `aside` left aside.
+    pub(super) fn breadth_without(&self, view: &View, aside: u8) -> usize {
+        let filter = &self.filter;
+        match (&filter.names, &filter.organizations) {
+            _ if self.is_wide(aside) => {
+                let all = view.visible().stored(Kind::Repository);
+                if view.searcher().is_some() { all / SEARCHED_A_LOOK } else { all }
+            }
+            (Some(names), _) => names.len() * compared(&[names.len(), count(filter.organizations.as_ref())]),
+            (None, Some(names)) => {
+                let all: usize = names.iter().map(|name| view.visible().repositories(name).count()).sum();
+                all * compared(&[names.len(), count(filter.architectures.as_ref())])
+            }
+            (None, None) => 0,
+        }
+    }
+
     /// The same for the search.
     pub(super) fn to_search(&self, view: &View, page: search::Page) -> search::Query {
         let filter = &self.filter;
@@ -245,6 +273,39 @@ impl ImageQuery {
         }
         Ok(Self { filter, order })
     }
+
+    /// How many images it looks at.
+    #[must_use]
+    pub fn breadth(&self, view: &View) -> usize {
+        let (visible, filter) = (view.visible(), &self.filter);
+        let in_organization =
+            |name: &String| visible.repositories(name).map(|name| visible.tags(name).len()).sum::<usize>();
+        let all: usize = if let Some(names) = &filter.names {
+            names.len()
+        } else if let Some(names) = &filter.repositories {
+            names.iter().map(|name| visible.tags(name).len()).sum()
+        } else if let Some(names) = &filter.organizations {
+            names.iter().map(in_organization).sum()
+        } else {
+            visible.stored(Kind::Image)
+        };
+        let values = [
+            count(filter.names.as_ref()),
+            count(filter.repositories.as_ref()),
+            count(filter.organizations.as_ref()),
+            count(filter.architectures.as_ref()),
+        ];
+        all * compared(&values)
+    }
+}
+
+fn count<T>(values: Option<&Vec<T>>) -> usize {
+    values.map_or(0, Vec::len)
+}
+
+/// How much more it is to look at an object that is compared with so many values.
+fn compared(values: &[usize]) -> usize {
+    1 + values.iter().sum::<usize>() / VALUES_A_LOOK
 }
 
 /// A text that is searched for; `None` for one that says nothing.

@@ -9,7 +9,7 @@ use super::catalog::{
 };
 use super::view::View;
 use crate::api::{ImageType, supported_keyword};
-use crate::model::ImageView;
+use crate::model::{Fault, ImageView};
 use crate::search;
 
 /// What a facet is of.
@@ -65,8 +65,19 @@ impl Facets {
     pub fn of(&self, field: FacetField, first: usize) -> Vec<Facet> {
         match &self.counted {
             Some(facets) => told(facets, field, first),
-            None => facet(&self.view, &self.query, field, first),
+            None => self.view.apart(|| facet(&self.view, &self.query, field, first)),
         }
+    }
+
+    /// Counts what is looked at for a field.
+    ///
+    /// # Errors
+    /// As [`View::looks_at`].
+    pub async fn look(&self, field: FacetField) -> Result<(), Fault> {
+        if self.counted.is_some() {
+            return Ok(());
+        }
+        self.view.looks_at(|| self.query.breadth_without(&self.view, field.aside())).await
     }
 }
 

@@ -2,23 +2,31 @@
 //! there in the snapshot of the request, so that nothing is ever invalidated, and what was written elsewhere in the
 //! catalogue costs nothing. Who asks is in the key.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::HeaderValue;
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
+use super::coding::{COMPRESS_FROM, Coding};
 use super::view::{Clock, Reads};
 use crate::api::name::hex;
 use crate::auth::Caller;
-use crate::graph::{Revision, Visible};
+use crate::graph::{Revision, Sight, Visible};
 use crate::search::Search;
 
-/// What all answers of a door take at most, in bytes.
-pub const ANSWER_BYTES: u64 = 64 * 1024 * 1024;
+/// What all answers take at most, in bytes.
+pub const ANSWER_BYTES: u64 = 128 * 1024 * 1024;
 /// The largest answer that is kept, in bytes.
 pub const LARGEST_ANSWER: usize = 1024 * 1024;
+
+/// How many answers are found by a look at one place, without the cache.
+const PLACES: usize = 4096;
+/// After so many answers that were found so the cache itself is asked, so that it knows what is in use.
+const TOLD_EVERY: u64 = 64;
 
 /// What an answer is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,11 +48,44 @@ pub struct Answer {
     pub etag: String,
     /// The Link header that goes with it.
     pub link: Option<HeaderValue>,
+    /// The body in each coding that somebody took it in, where it is smaller so.
+    packed: [OnceLock<Option<Bytes>>; Coding::ALL.len()],
 }
 
-/// The answers that are kept.
+/// The answers that are kept, of all doors.
+#[derive(Debug, Clone)]
+pub struct Answers {
+    cache: Cache<Key, Arc<Answer>>,
+    /// One for each of some keys: what was last asked for by one of them.
+    places: Arc<[ArcSwapOption<Noted>]>,
+    counts: Arc<Counts>,
+}
+
+/// An answer of the cache, for as long as it is there, and a question that it is the answer to.
 #[derive(Debug)]
-pub struct Answers(Cache<Key, Arc<Answer>>);
+struct Noted {
+    key: Key,
+    answer: Weak<Answer>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// What became of the questions so far, and what is kept now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AnswerStats {
+    /// Answers that were kept and stood.
+    pub hits: u64,
+    /// Those that were made.
+    pub misses: u64,
+    /// The answers that are kept, some of which may stand no more.
+    pub entries: u64,
+    /// About their bytes.
+    pub bytes: u64,
+}
 
 impl Key {
     /// Of what `parts` say, asked by `caller` with what it sees.
@@ -60,7 +101,11 @@ impl Key {
             part(one);
         }
         part(caller.user().as_bytes());
-        part(format!("{:?}", visible.sight()).as_bytes());
+        match visible.sight() {
+            Sight::Everything => part(b"everything"),
+            Sight::Public => part(b"public"),
+            sight @ Sight::Manager(_) => part(format!("{sight:?}").as_bytes()),
+        }
         part(&[
             u8::from(caller.is_authenticated()),
             u8::from(caller.is_administrator()),
@@ -70,6 +115,11 @@ impl Key {
             part(group.as_bytes());
         }
         Self(hasher.finalize().into())
+    }
+
+    /// Its place among the [`PLACES`].
+    fn place(&self) -> usize {
+        usize::from(u16::from_le_bytes([self.0[0], self.0[1]])) % PLACES
     }
 }
 
@@ -86,14 +136,40 @@ impl Answer {
             body,
             etag,
             link,
+            packed: Default::default(),
         }
+    }
+
+    /// The body as a client takes it: compressed where that is worth it. It is done once.
+    #[must_use]
+    pub fn body_in(&self, coding: Option<Coding>) -> (&Bytes, Option<Coding>) {
+        let coding = coding.filter(|_| self.body.len() >= COMPRESS_FROM);
+        let packed = coding.and_then(|coding| {
+            let packed = self.packed[coding as usize].get_or_init(|| coding.encode(&self.body)).as_ref()?;
+            Some((packed, Some(coding)))
+        });
+        packed.unwrap_or((&self.body, None))
     }
 
     /// One that is the same whatever the catalogue is.
     #[must_use]
     pub fn fixed(body: Bytes) -> Self {
         let etag = Self::tag(&body);
-        Self { generation: 0, clocks: Box::default(), searched: None, provisional: false, body, etag, link: None }
+        Self {
+            generation: 0,
+            clocks: Box::default(),
+            searched: None,
+            provisional: false,
+            body,
+            etag,
+            link: None,
+            packed: Default::default(),
+        }
+    }
+
+    /// About what it takes in memory, in bytes: its compressed forms together are smaller than itself.
+    fn weight(&self) -> usize {
+        2 * self.body.len() + self.clocks.len() * size_of::<Clock>() + 512
     }
 
     /// The same without its body: enough to tell whether it still stands, for those who wait until it doesn't.
@@ -107,6 +183,7 @@ impl Answer {
             body: Bytes::new(),
             etag: self.etag.clone(),
             link: None,
+            packed: Default::default(),
         }
     }
 
@@ -140,24 +217,65 @@ impl Answer {
     }
 }
 
+fn weight(_: &Key, answer: &Arc<Answer>) -> u32 {
+    u32::try_from(answer.weight()).unwrap_or(u32::MAX)
+}
+
 impl Default for Answers {
     fn default() -> Self {
-        let weigh = |_: &Key, answer: &Arc<Answer>| u32::try_from(answer.body.len() + 256).unwrap_or(u32::MAX);
-        Self(Cache::builder().max_capacity(ANSWER_BYTES).weigher(weigh).build())
+        let cache = Cache::builder().max_capacity(ANSWER_BYTES).weigher(weight).build();
+        let places = std::iter::repeat_with(ArcSwapOption::empty).take(PLACES).collect();
+        Self { cache, places, counts: Arc::default() }
     }
 }
 
 impl Answers {
+    /// The answer to a question that was put in just these words before, if it is still right for what `visible` shows.
+    #[must_use]
+    pub fn recall(&self, key: &Key, visible: &Visible) -> Option<Arc<Answer>> {
+        let found = self.counts.hits.load(Ordering::Relaxed);
+        if found.is_multiple_of(TOLD_EVERY) {
+            return None;
+        }
+        let noted = self.places[key.place()].load();
+        let answer = noted.as_ref().filter(|noted| noted.key == *key)?.answer.upgrade()?;
+        if !answer.stands(visible) {
+            return None;
+        }
+        self.counts.hits.fetch_add(1, Ordering::Relaxed);
+        Some(answer)
+    }
+
+    /// Notes the answer that [`Answers::get`] gave, or that was [`put`](Answers::put), for [`Answers::recall`].
+    pub fn note(&self, key: Key, answer: &Arc<Answer>) {
+        self.places[key.place()].store(Some(Arc::new(Noted { key, answer: Arc::downgrade(answer) })));
+    }
+
     /// The answer, if it is still right for what `visible` shows.
     #[must_use]
     pub fn get(&self, key: &Key, visible: &Visible) -> Option<Arc<Answer>> {
-        self.0.get(key).filter(|answer| answer.stands(visible))
+        let answer = self.cache.get(key).filter(|answer| answer.stands(visible));
+        let Counts { hits, misses } = &*self.counts;
+        if answer.is_some() { hits } else { misses }.fetch_add(1, Ordering::Relaxed);
+        answer
     }
 
     /// Keeps an answer, unless it is very large, or may be another soon.
     pub fn put(&self, key: Key, answer: &Arc<Answer>) {
         if !answer.provisional && answer.body.len() <= LARGEST_ANSWER {
-            self.0.insert(key, Arc::clone(answer));
+            self.cache.insert(key, Arc::clone(answer));
+        }
+    }
+
+    /// What became of the questions so far.
+    #[must_use]
+    pub fn stats(&self) -> AnswerStats {
+        let Counts { hits, misses } = &*self.counts;
+        AnswerStats {
+            hits: hits.load(Ordering::Relaxed),
+            misses: misses.load(Ordering::Relaxed),
+            entries: self.cache.entry_count(),
+            bytes: self.cache.weighted_size(),
         }
     }
 }

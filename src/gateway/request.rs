@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST, HeaderName, ORIGIN};
+use http::header::{ACCEPT, CONTENT_ENCODING, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
@@ -85,16 +85,22 @@ pub async fn reach_search(search: Option<&Search>, demanded: Option<Revision>) -
 /// The whole body.
 ///
 /// # Errors
-/// A status and a sentence for the client: too large, too slow, broken off.
-pub async fn read_body(body: Body) -> Result<Bytes, (StatusCode, String)> {
+/// A status and a sentence for the client: compressed, too large, too slow, broken off.
+pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, (StatusCode, String)> {
+    if headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        let message = "a body is taken as it is: send it without Content-Encoding";
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, message.to_owned()));
+    }
+    let too_large = || (StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {BODY_LIMIT} bytes (limit: body)"));
+    if body.size_hint().lower() > BODY_LIMIT as u64 {
+        return Err(too_large());
+    }
     let Ok(read) = tokio::time::timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect()).await else {
         return Err((StatusCode::REQUEST_TIMEOUT, format!("the body did not come within {BODY_TIME:?}")));
     };
     match read {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err((StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {BODY_LIMIT} bytes (limit: body)")))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(_) => Err((StatusCode::BAD_REQUEST, "the body broke off".to_owned())),
     }
 }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
-use crate::auth::Authenticator;
+use super::{Answers, App, Origins, Quota, REQUESTS, Rates};
 use crate::auth::users::{Tokens, Users};
+use crate::auth::{Authenticator, Authorizer};
+use crate::registry::Registry;
 use crate::registry::testing::{Hub, image, repository};
 use crate::search::{Indexer, Search};
 
@@ -18,6 +21,23 @@ pub(crate) struct Scene {
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) search: Arc<Search>,
     indexer: Mutex<Indexer>,
+}
+
+/// What a door to `registry` stands on, with nothing kept.
+pub(crate) fn app(registry: &Arc<Registry>, authenticator: Authenticator, search: Option<Arc<Search>>) -> App {
+    App {
+        registry: Arc::clone(registry),
+        authenticator,
+        authorizer: Authorizer::Rules,
+        search,
+        anonymous: true,
+        rates: Arc::new(Rates::new(registry.clock().clone(), REQUESTS)),
+        quota: Arc::new(Quota::default()),
+        origins: Origins::None,
+        relay: None,
+        answers: Answers::default(),
+        stop: CancellationToken::new(),
+    }
 }
 
 impl Scene {
@@ -40,6 +60,11 @@ impl Scene {
 
     pub(crate) fn authenticator(&self) -> Authenticator {
         Authenticator::local(Some(Arc::clone(&self.tokens)), None, self.hub.clock.clone())
+    }
+
+    /// What a door to it stands on.
+    pub(crate) fn app(&self) -> App {
+        app(&self.hub.registry, self.authenticator(), Some(Arc::clone(&self.search)))
     }
 
     async fn fill(&self) {

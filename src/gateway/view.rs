@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::work::Work;
 use crate::api::Kind;
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::graph::{Record, Revision, Visible, organization_of};
+use crate::model::Fault;
 use crate::registry::Reader;
 use crate::search::Search;
 
@@ -95,6 +97,7 @@ struct Inner {
     reader: Reader,
     caller: Caller,
     reads: Mutex<Reads>,
+    work: Work,
     search: Option<Arc<Search>>,
     /// What the search has to have come to for a text.
     demanded: Option<Revision>,
@@ -120,7 +123,7 @@ impl View {
         search: Option<Arc<Search>>,
         demanded: Option<Revision>,
     ) -> Self {
-        Self(Arc::new(Inner { reader, caller, reads: Mutex::default(), search, demanded }))
+        Self(Arc::new(Inner { reader, caller, reads: Mutex::default(), work: Work::default(), search, demanded }))
     }
 
     /// Waits until the search has come as far as is demanded.
@@ -177,11 +180,55 @@ impl View {
         self.0.reads.lock().organization(name);
     }
 
+    /// Lets others go first, then counts objects that are about to be looked at.
+    ///
+    /// # Errors
+    /// The request looks at too many ([`super::LOOKS`]); those that look at much wait for too long.
+    pub async fn looks_at(&self, count: impl FnOnce() -> usize) -> Result<(), Fault> {
+        self.0.work.looks_at(count, self.all()).await
+    }
+
+    /// Counts text that is read.
+    ///
+    /// # Errors
+    /// As [`View::looks_at`].
+    pub fn reads_text(&self, bytes: usize) -> Result<(), Fault> {
+        self.0.work.reads(bytes, self.all())
+    }
+
+    /// Counts text that goes into the answer.
+    ///
+    /// # Errors
+    /// It is too much ([`super::TEXT_BYTES`]).
+    pub fn tells(&self, bytes: usize) -> Result<(), Fault> {
+        self.0.work.tells(bytes)
+    }
+
+    /// Does what takes a processor's time, after [`View::looks_at`].
+    #[must_use]
+    pub fn apart<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.0.work.apart(work)
+    }
+
+    /// How many objects there are.
+    fn all(&self) -> usize {
+        Kind::ALL.into_iter().map(|kind| self.visible().stored(kind)).sum()
+    }
+
     /// The image of this full name.
     #[must_use]
     pub fn find_image(&self, name: &str) -> Option<&Arc<Record>> {
         self.reads_organization(organization_of(name));
         self.visible().image(name)
+    }
+
+    /// The images of these full names, in their order, looked up together.
+    #[must_use]
+    pub fn find_images<'a>(&'a self, names: &'a [Arc<str>]) -> Vec<Option<&'a Arc<Record>>> {
+        for name in names {
+            self.reads_organization(organization_of(name));
+        }
+        self.visible().images(names).into_iter().map(|named| named.record).collect()
     }
 
     /// The repository of this full name.

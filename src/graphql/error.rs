@@ -107,10 +107,15 @@ fn set_code(error: &mut ServerError, code: &str) {
     error.extensions.get_or_insert_default().set("code", code);
 }
 
+/// How much of a line of what the library says is told, in characters: it repeats the document.
+const LONGEST_LINE: usize = 512;
+
 /// Gives those errors a code that have none: what the library itself finds is wrong with the request.
 pub(super) fn complete(errors: &mut [ServerError]) {
     for error in errors {
         if error.extensions.as_ref().and_then(|extensions| extensions.get("code")).is_none() {
+            let lines = error.message.lines().map(|line| line.chars().take(LONGEST_LINE).collect());
+            error.message = lines.collect::<Vec<String>>().join("\n");
             set_code(error, Code::Invalid.as_str());
         }
     }

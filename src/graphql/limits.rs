@@ -14,8 +14,8 @@ use crate::model::ErrorCode;
 
 /// How deep fields lie in fields at most. A client's introspection query has 15.
 pub const DEPTH: usize = 16;
-/// How much a query costs at most: a field 1, docs 20, docsDiff 50, a facet 20, an image that is applied 10; what is in
-/// a list as often as the list is long.
+/// How much a query costs at most: a field 1, docs 20, docsDiff 50, a pack's digest 100, a facet 20, an image that is
+/// applied 10; what is in a list as often as the list is long.
 pub const COMPLEXITY: usize = 10_000;
 /// The most aliases.
 pub const ALIASES: usize = 30;
@@ -25,10 +25,19 @@ pub const ROOT_FIELDS: usize = 20;
 pub const DIRECTIVES: usize = 30;
 /// The most tokens (names, numbers, strings, punctuation) of a document.
 pub const TOKENS: usize = 4000;
+/// The longest name, number or keyword, in bytes: what is none of ours is compared with all that are.
+pub const NAME: usize = 256;
+/// How deep braces, brackets and parentheses lie in one another at most: the parser, which calls itself for each, has the
+/// stack of a thread.
+pub const NESTING: usize = 64;
 /// How deep an introspection's lists of fields and types lie in one another at most: each level is many times the one
 /// before.
 pub const INTROSPECTION_LISTS: usize = 2;
-
+/// How much an introspection costs at most: a field 1, what is in a list as often as the list is long in a schema like
+/// ours. A tool's whole introspection comes to a third of it.
+pub const INTROSPECTION: usize = 250_000;
+/// The most values in all variables together, lists and objects included.
+pub const VALUES: usize = 50_000;
 /// What one request may ask for.
 #[derive(Debug, Clone, Copy)]
 #[expect(missing_docs, reason = "each is the constant of its name")]
@@ -39,7 +48,11 @@ pub struct Limits {
     pub root_fields: usize,
     pub directives: usize,
     pub tokens: usize,
+    pub name: usize,
+    pub nesting: usize,
     pub introspection_lists: usize,
+    pub introspection: usize,
+    pub values: usize,
 }
 
 impl Default for Limits {
@@ -51,7 +64,11 @@ impl Default for Limits {
             root_fields: ROOT_FIELDS,
             directives: DIRECTIVES,
             tokens: TOKENS,
+            name: NAME,
+            nesting: NESTING,
             introspection_lists: INTROSPECTION_LISTS,
+            introspection: INTROSPECTION,
+            values: VALUES,
         }
     }
 }
@@ -69,6 +86,10 @@ struct Measure {
     aliases: usize,
     directives: usize,
     introspection_lists: usize,
+    /// What it would cost as a part of an introspection.
+    schema: usize,
+    /// What the introspections in it cost.
+    introspection: usize,
     /// How many page sizes are no Int.
     outside: usize,
 }
@@ -82,6 +103,8 @@ impl Measure {
         self.fields = self.fields.saturating_add(other.fields);
         self.aliases = self.aliases.saturating_add(other.aliases);
         self.directives = self.directives.saturating_add(other.directives);
+        self.schema = self.schema.saturating_add(other.schema);
+        self.introspection = self.introspection.saturating_add(other.introspection);
         self.outside = self.outside.saturating_add(other.outside);
     }
 }
@@ -97,7 +120,19 @@ struct Walk<'a> {
 impl Limits {
     /// Checks the text of a document, before it is parsed.
     pub(super) fn check_text(&self, query: &str) -> Result<(), ServerError> {
-        within("tokens", tokens(query, self.tokens), self.tokens, "the document has", "tokens")
+        let text = measure_text(query, self.tokens);
+        within("tokens", text.tokens, self.tokens, "the document has", "tokens")?;
+        within("nesting", text.nesting, self.nesting, "braces and brackets lie in one another", "times")?;
+        within("name", text.longest, self.name, "a name of the document has", "bytes")
+    }
+
+    /// Checks the variables that come with a document.
+    pub(super) fn check_values(
+        &self,
+        variables: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<(), ServerError> {
+        let values = variables.values().map(count).fold(0, usize::saturating_add);
+        within("values", values, self.values, "the variables have", "values")
     }
 
     /// Checks a document that is to be executed with `variables`.
@@ -122,9 +157,20 @@ impl Limits {
                 "lists of the schema lie in one another",
                 "times",
             )?;
+            let introspection = measure.introspection;
+            within("introspection cost", introspection, self.introspection, "its introspection costs", "points")?;
             within("complexity", cost, self.complexity, "the operation costs", "points")?;
         }
         Ok(())
+    }
+}
+
+/// How many values a value is.
+fn count(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::Array(items) => items.iter().map(count).fold(1, usize::saturating_add),
+        serde_json::Value::Object(fields) => fields.values().map(count).fold(1, usize::saturating_add),
+        _ => 1,
     }
 }
 
@@ -172,6 +218,7 @@ impl<'a> Walk<'a> {
                 Selection::FragmentSpread(spread) => {
                     // Spreading nothing again and again is work, too.
                     all.flat = all.flat.saturating_add(1);
+                    all.schema = all.schema.saturating_add(1);
                     let inner = self.fragment(&spread.node.fragment_name.node);
                     all.add(inner);
                 }
@@ -199,6 +246,7 @@ impl<'a> Walk<'a> {
         let own = match name {
             "docs" => 20,
             "docsDiff" => 50,
+            "contentDigest" => 100,
             "applyImages" => 1 + 10 * self.length(field, "images").unwrap_or(1),
             _ => 1,
         };
@@ -210,11 +258,14 @@ impl<'a> Walk<'a> {
             aliases: inner.aliases.saturating_add(usize::from(field.alias.is_some())),
             directives: inner.directives,
             introspection_lists: inner.introspection_lists,
+            schema: inner.schema.saturating_mul(members(name)).saturating_add(1),
+            introspection: inner.introspection,
             outside: inner
                 .outside
                 .saturating_add(usize::from(self.is_outside(field, "first") || self.is_outside(field, "last"))),
         };
-        let size = self.number(field, "first").or_else(|| self.number(field, "last"));
+        // A list that is empty is measured as one of one: what is in it is validated all the same.
+        let size = self.number(field, "first").or_else(|| self.number(field, "last")).map(|size| size.max(1));
         let cost = match name {
             "images" | "repositories" | "organizations" | "tags" => {
                 inner.flat.saturating_add(inner.items.saturating_mul(size.unwrap_or(PAGE)))
@@ -230,7 +281,11 @@ impl<'a> Walk<'a> {
             }
             // A pack's names are known when it is read: as many as a page is assumed.
             "entries" => whole.saturating_mul(PAGE),
-            "facets" => inner.fields.saturating_mul(20),
+            "facets" => whole.saturating_add(inner.fields.saturating_mul(20)),
+            "__schema" | "__type" => {
+                measure.introspection = measure.introspection.saturating_add(inner.schema);
+                whole
+            }
             "fields" | "inputFields" | "interfaces" | "possibleTypes" => {
                 measure.introspection_lists += 1;
                 whole
@@ -297,40 +352,71 @@ impl<'a> Walk<'a> {
 
     fn length(&self, field: &'a Field, argument: &str) -> Option<usize> {
         match self.argument(field, argument)? {
-            ConstValue::List(list) => Some(list.len()),
+            ConstValue::List(list) => Some(list.len().max(1)),
             _ => Some(1),
         }
     }
 }
 
-/// How many tokens a document has; beyond `most` it is no longer counted. What is no token is left to the parser.
-fn tokens(query: &str, most: usize) -> usize {
-    let bytes = query.as_bytes();
-    let (mut at, mut count) = (0, 0);
-    while at < bytes.len() && count <= most {
-        match bytes[at] {
-            b' ' | b'\t' | b'\n' | b'\r' | b',' => at += 1,
-            b'#' => at += bytes[at..].iter().position(|b| *b == b'\n').unwrap_or(bytes.len() - at),
-            b'"' => {
-                count += 1;
-                at += string(&bytes[at..]);
-            }
-            b'.' if bytes[at..].starts_with(b"...") => {
-                count += 1;
-                at += 3;
-            }
-            b if b.is_ascii_alphanumeric() || b == b'_' || b == b'-' => {
-                count += 1;
-                let word = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'+' | b'-');
-                at += bytes[at..].iter().take_while(|b| word(b)).count();
-            }
-            _ => {
-                count += 1;
-                at += 1;
-            }
-        }
+/// How often what is in a field of an introspection is there, in a schema like ours.
+fn members(field: &str) -> usize {
+    match field {
+        "types" => 100,
+        "fields" => 6,
+        "directives" => 8,
+        "inputFields" | "enumValues" => 4,
+        "args" => 2,
+        _ => 1,
     }
-    count
+}
+
+/// What the text of a document comes to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct TextMeasure {
+    tokens: usize,
+    /// How deep braces, brackets and parentheses lie in one another.
+    nesting: usize,
+    /// The length of the longest word.
+    longest: usize,
+}
+
+/// Measures a document; beyond `most` tokens no further. What is no token is left to the parser.
+fn measure_text(query: &str, most: usize) -> TextMeasure {
+    let bytes = query.as_bytes();
+    let (mut at, mut depth, mut text) = (0, 0_usize, TextMeasure::default());
+    while at < bytes.len() && text.tokens <= most {
+        let token = match bytes[at] {
+            b' ' | b'\t' | b'\n' | b'\r' | b',' => {
+                at += 1;
+                continue;
+            }
+            b'#' => {
+                at += bytes[at..].iter().position(|b| *b == b'\n').unwrap_or(bytes.len() - at);
+                continue;
+            }
+            b'"' => string(&bytes[at..]),
+            b'.' if bytes[at..].starts_with(b"...") => 3,
+            b if b.is_ascii_alphanumeric() || b == b'_' || b == b'-' => {
+                let word = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'+' | b'-');
+                let length = bytes[at..].iter().take_while(|b| word(b)).count();
+                text.longest = text.longest.max(length);
+                length
+            }
+            b'{' | b'[' | b'(' => {
+                depth += 1;
+                text.nesting = text.nesting.max(depth);
+                1
+            }
+            b'}' | b']' | b')' => {
+                depth = depth.saturating_sub(1);
+                1
+            }
+            _ => 1,
+        };
+        text.tokens += 1;
+        at += token;
+    }
+    text
 }
 
 /// How long the string is that `bytes` begin with.
@@ -429,7 +515,8 @@ mod tests {
         let with = |n: usize| check(&format!("{{ image {{ {} }} }}", "name ".repeat(n - 5)));
         with(TOKENS).unwrap();
         assert_eq!(with(TOKENS + 1).unwrap_err(), "the document has 4001 tokens; 4000 is the most (limit: tokens)");
-        assert_eq!(tokens("{ a(b: \"c d \\\" e\", f: \"\"\"g \" h\"\"\") # i j\n ...k }", 100), 13);
+        let text = measure_text("{ a(b: \"c d \\\" e\", f: \"\"\"g \" h\"\"\") # i j\n ...kk }", 100);
+        assert_eq!(text, TextMeasure { tokens: 13, nesting: 2, longest: 2 });
     }
 
     #[test]
@@ -484,6 +571,65 @@ mod tests {
         assert!(check(&query).unwrap_err().contains("limit: complexity"));
     }
 
+    /// Fragments of which each has the next twice, sixty of them, and what the last one has.
+    fn doubling(on: &str, last: &str) -> String {
+        let fragment = |i: u8| format!("fragment f{i} on {on} {{ ...f{} ...f{} }} ", i + 1, i + 1);
+        let fragments = (0..60).map(fragment).collect::<Vec<_>>().concat();
+        format!("{fragments} fragment f60 on {on} {{ {last} }}")
+    }
+
+    #[test]
+    fn fragments_that_double_each_other_are_refused_where_nothing_is_asked_for_too() {
+        let image = doubling("Image", "name");
+        for query in [
+            "{ images(first: 0) { nodes { ...f0 } } }",
+            "{ images(last: 0) { edges { node { ...f0 } } } }",
+            "{ nodes(ids: []) { ...f0 } }",
+            "{ resolve(names: []) { image { ...f0 } } }",
+            "{ suggest(text: \"a\", first: 0) { node { ...f0 } } }",
+        ] {
+            let refused = check(&format!("{query} {image}")).unwrap_err();
+            assert!(refused.contains("limit: complexity"), "{query}: {refused}");
+        }
+        // Without a single field, too.
+        let facets = doubling("RepositoryFacets", "...nowhere");
+        let refused = check(&format!("{{ repositories {{ facets {{ ...f0 }} }} }} {facets}")).unwrap_err();
+        assert!(refused.contains("limit: complexity"), "{refused}");
+    }
+
+    #[test]
+    fn nesting_is_allowed_up_to_its_limit() {
+        let of = |depth: usize| {
+            let limits = Limits::default();
+            let (open, close) = ("[".repeat(depth - 2), "]".repeat(depth - 2));
+            limits.check_text(&format!("{{ a(b: {open}{close}) }}")).map_err(|error| error.message)
+        };
+        of(NESTING).unwrap();
+        let refused = of(NESTING + 1).unwrap_err();
+        assert_eq!(refused, "braces and brackets lie in one another 65 times; 64 is the most (limit: nesting)");
+    }
+
+    #[test]
+    fn names_are_allowed_up_to_their_limit() {
+        let of = |length: usize| {
+            let limits = Limits::default();
+            limits.check_text(&format!("{{ {} }}", "a".repeat(length))).map_err(|error| error.message)
+        };
+        of(NAME).unwrap();
+        assert_eq!(of(NAME + 1).unwrap_err(), "a name of the document has 257 bytes; 256 is the most (limit: name)");
+    }
+
+    #[test]
+    fn values_of_variables_are_allowed_up_to_their_limit() {
+        let of = |count: usize| {
+            let variables = json!({ "a": [1, { "b": vec![0; count - 4] }] });
+            let checked = Limits::default().check_values(variables.as_object().unwrap());
+            checked.map_err(|error| error.message)
+        };
+        of(VALUES).unwrap();
+        assert_eq!(of(VALUES + 1).unwrap_err(), "the variables have 50001 values; 50000 is the most (limit: values)");
+    }
+
     #[test]
     fn a_fragment_in_itself_ends() {
         check("{ image { ...f } } fragment f on Image { repository { latestImage { ...f } } }").unwrap();
@@ -494,5 +640,21 @@ mod tests {
         check("{ __type(name: \"Image\") { fields { type { fields { name } } } } }").unwrap();
         let refused = check("{ __type(name: \"Image\") { fields { type { fields { type { fields { name } } } } } } }");
         assert!(refused.unwrap_err().contains("(limit: introspection)"));
+        // types 1 + 100 * (fields 1 + 6 * n).
+        let of =
+            |names: usize| check(&format!("{{ __schema {{ types {{ fields {{ {} }} }} }} }}", "name ".repeat(names)));
+        of(416).unwrap();
+        let refused = of(417).unwrap_err();
+        assert_eq!(refused, "its introspection costs 250301 points; 250000 is the most (limit: introspection cost)");
+    }
+
+    #[test]
+    fn introspection_may_not_be_repeated_without_end() {
+        let whole = include_str!("tests/introspection.graphql");
+        check(whole).unwrap();
+        let types = "__schema { types { ...FullType } }";
+        let more = (0..10).map(|i| format!("a{i}: {types} ")).collect::<Vec<_>>().concat();
+        let repeated = whole.replacen("__schema", &format!("{more} __schema"), 1);
+        assert!(check(&repeated).unwrap_err().contains("(limit: introspection cost)"));
     }
 }

@@ -4,12 +4,15 @@
 //! `registry`. The library has the schema and executes operations; how they come and what is answered is our own
 //! (`transport`). Answers are kept whole (`transport/cache.rs`) for as long as what they were read from stands still.
 
+mod bare;
 mod catalog;
 mod error;
+mod input;
 mod limits;
 mod mutation;
 mod node;
 mod page;
+mod payload;
 mod query;
 mod scalar;
 mod subscription;
@@ -23,59 +26,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_graphql::{SDLExportOptions, Schema};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Authenticator, Authorizer};
-use crate::gateway::{Origins, Quota};
-use crate::registry::Registry;
-use crate::relay::Relay;
-use crate::search::Search;
+use crate::gateway::App;
 use mutation::MutationRoot;
 use query::QueryRoot;
 use subscription::SubscriptionRoot;
 
-pub use limits::{ALIASES, COMPLEXITY, DEPTH, DIRECTIVES, INTROSPECTION_LISTS, Limits, ROOT_FIELDS, TOKENS};
+pub use bare::Bare;
+pub use limits::{
+    ALIASES, COMPLEXITY, DEPTH, DIRECTIVES, INTROSPECTION, INTROSPECTION_LISTS, Limits, NAME, NESTING, ROOT_FIELDS,
+    TOKENS, VALUES,
+};
 pub use mutation::{APPLIED_IMAGES, CHANGED_MANAGERS};
 pub use query::RESOLVED_NAMES;
 pub use subscription::LONGEST_SUBSCRIPTION;
-pub use transport::{OPERATIONS, SOCKETS, STREAMS, TrustedDocuments, router};
+pub use transport::{LARGEST_MESSAGE, OPERATIONS, SOCKETS, STREAM_BYTES, STREAMS, TrustedDocuments, router};
 
 type ImagehubSchema = Schema<QueryRoot, MutationRoot, SubscriptionRoot>;
-
-/// What the door needs.
-#[derive(Debug, Clone)]
-pub struct App {
-    /// The verbs.
-    pub registry: Arc<Registry>,
-    /// Who asks.
-    pub authenticator: Authenticator,
-    /// Who may, beside the rules of the registry.
-    pub authorizer: Authorizer,
-    /// What finds repositories by text; `None`: nothing does.
-    pub search: Option<Arc<Search>>,
-    /// Whether those who have shown nothing may read what is public.
-    pub anonymous: bool,
-    /// What those who have not signed in may still leave behind.
-    pub quota: Arc<Quota>,
-    /// The pages of other sites that may ask.
-    pub origins: Origins,
-    /// The documents that clients name instead of sending them.
-    pub documents: TrustedDocuments,
-    /// Who answers what is written, where there are several servers; `None`: this one.
-    pub relay: Option<Arc<dyn Relay>>,
-    /// What one request may ask for.
-    pub limits: Limits,
-    /// Ends the streams.
-    pub stop: CancellationToken,
-}
 
 /// What all requests share.
 struct Shared {
     app: App,
+    /// What one request may ask for.
+    limits: Limits,
     schema: ImagehubSchema,
     transport: transport::State,
     /// How many operations that go on there may be, over all connections.
     streams: Arc<Semaphore>,
+    /// What they may take together, in KiB.
+    stream_room: Arc<Semaphore>,
     sockets: Arc<Semaphore>,
 }
 

@@ -3,20 +3,22 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use async_graphql::{Context, Enum, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
+use async_graphql::{Context, ID, Object, Result};
 use futures::StreamExt as _;
 
 use super::Shared;
-use super::error::{UserError, fail, refuse, user_errors};
-use super::node::{DataPack, Grain, Image, ImageType, Organization, Repository};
-use super::query::FieldChange;
-use super::scalar::{DateTime, ImageName, Int53, RepositoryName, Revision};
+use super::error::{fail, refuse, user_errors};
+use super::input::{DataPackInput, ImageInput};
+use super::payload::{
+    ApplyImagesPayload, ApplyResult, DataPackPayload, DeletePayload, OrganizationPayload, Outcome, RepositoryPayload,
+};
+use super::scalar::{ImageName, RepositoryName, Revision};
 use super::view::{Nodes as _, View};
-use crate::api::{self, DataPackSpec, Kind, OrganizationSpec, RepositorySpec, Spec};
+use crate::api::{self, Kind, OrganizationSpec, RepositorySpec, Spec};
 use crate::error::Error;
-use crate::gateway::{self, Applied, Plan, Tally, Writing, packs_of_image, packs_of_repository};
+use crate::gateway::{Applied, Plan, Tally, Writing, packs_of_image, packs_of_repository};
 use crate::graph::Record;
-use crate::model::{ActionView, ErrorCode, Fault, ImageChange, Set, faults, image_changes};
+use crate::model::{ErrorCode, Fault, ImageChange, faults, image_changes};
 use crate::registry::{DeleteOptions, Written};
 
 /// The most images of one applyImages.
@@ -30,171 +32,6 @@ pub const CHANGED_MANAGERS: usize = 1000;
 
 /// What can be written.
 pub(super) struct MutationRoot;
-
-/// What is to become of an image. A field that is absent keeps what is there; null clears it.
-#[derive(Debug, Clone, InputObject)]
-pub(super) struct ImageInput {
-    /// The full name. Its organization and repository are made where they are absent.
-    name: ImageName,
-    /// The version that it must be at; "0": it must not exist.
-    if_version: Option<String>,
-    /// What kind of image it is.
-    #[graphql(name = "type")]
-    image_type: MaybeUndefined<ImageType>,
-    /// Words to find it by.
-    keywords: MaybeUndefined<Vec<String>>,
-    /// A sentence or two.
-    description: MaybeUndefined<String>,
-    /// The address of an icon.
-    icon: MaybeUndefined<String>,
-    /// The documentation, Markdown.
-    docs: MaybeUndefined<String>,
-    /// The project's home page.
-    url: MaybeUndefined<String>,
-    /// The image's ID, a digest.
-    image_id: MaybeUndefined<String>,
-    /// What it is built for.
-    architecture: MaybeUndefined<String>,
-    /// Its size in bytes.
-    size: MaybeUndefined<Int53>,
-    /// When it was built.
-    created_at: MaybeUndefined<DateTime>,
-    /// What can be done with it: all of it.
-    actions: MaybeUndefined<Vec<ActionInput>>,
-}
-
-/// Something that can be done with an image.
-#[derive(Debug, Clone, InputObject)]
-pub(super) struct ActionInput {
-    /// The key that it has among the image's actions.
-    key: String,
-    /// What people see.
-    name: Option<String>,
-    /// What sort of action it is.
-    #[graphql(name = "type")]
-    action_type: Option<String>,
-    /// A template.
-    template: Option<String>,
-    /// A command.
-    command: Option<String>,
-}
-
-/// What a pack is to have.
-#[derive(Debug, Clone, InputObject)]
-pub(super) struct DataPackInput {
-    /// The images' names; at most 1000.
-    pub(super) names: Vec<ImageName>,
-    /// How much kube clients are told of each.
-    #[graphql(default_with = "Grain::Base")]
-    grain: Grain,
-    /// How long it is kept, a Go duration from 1s to 720h.
-    #[graphql(default = "2h")]
-    expire_time: String,
-}
-
-impl DataPackInput {
-    pub(super) fn to_spec(&self) -> DataPackSpec {
-        DataPackSpec {
-            grain: Some(self.grain.into()),
-            names: Some(self.names.iter().map(|name| name.0.to_string()).collect()),
-            expire_time: Some(self.expire_time.clone()),
-        }
-    }
-}
-
-/// What became of a write, or would become of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
-#[graphql(remote = "gateway::Outcome")]
-pub(super) enum Outcome {
-    /// It was made.
-    Created,
-    /// It was changed.
-    Changed,
-    /// It was that already: nothing was written.
-    Unchanged,
-    /// It was not: userErrors say why.
-    Refused,
-}
-
-/// What became of one image.
-#[derive(Clone, SimpleObject)]
-pub(super) struct ApplyResult {
-    /// The name.
-    name: ImageName,
-    /// What became of it.
-    outcome: Outcome,
-    /// The image as it is now, or would be; null where it was refused.
-    image: Option<Image>,
-    /// The image as it is, where it was refused and is yours to see.
-    current: Option<Image>,
-    /// What the write changed.
-    changes: Vec<FieldChange>,
-    /// Why it was refused.
-    user_errors: Vec<UserError>,
-}
-
-/// What became of many images.
-#[derive(Clone, SimpleObject)]
-pub(super) struct ApplyImagesPayload {
-    /// One an image, in their order. One that is refused doesn't hold up the others.
-    results: Vec<ApplyResult>,
-    /// How many packs' content the changes touch.
-    affected_data_packs: i32,
-    /// A state that has the writes; null where nothing was written.
-    revision: Option<Revision>,
-}
-
-/// What became of a deletion.
-#[derive(Clone, SimpleObject)]
-pub(super) struct DeletePayload {
-    /// The ids of what is gone, or would go; what it owns goes after it.
-    deleted_ids: Vec<ID>,
-    /// How many packs' content it touches.
-    affected_data_packs: i32,
-    /// Why it was refused.
-    user_errors: Vec<UserError>,
-    /// A state that has the write; null where nothing was written.
-    revision: Option<Revision>,
-}
-
-/// What became of a repository.
-#[derive(Clone, SimpleObject)]
-pub(super) struct RepositoryPayload {
-    /// The repository as it is now; null where the write was refused.
-    repository: Option<Repository>,
-    /// The repository as it is, where the write was refused and it is yours to see.
-    current: Option<Repository>,
-    /// Why it was refused.
-    user_errors: Vec<UserError>,
-    /// A state that has the write; null where it was refused.
-    revision: Option<Revision>,
-}
-
-/// What became of an organization.
-#[derive(Clone, SimpleObject)]
-pub(super) struct OrganizationPayload {
-    /// The organization as it is now; null where the write was refused.
-    organization: Option<Organization>,
-    /// The organization as it is, where the write was refused.
-    current: Option<Organization>,
-    /// Why it was refused.
-    user_errors: Vec<UserError>,
-    /// A state that has the write; null where it was refused.
-    revision: Option<Revision>,
-}
-
-/// What became of a pack.
-#[derive(Clone, SimpleObject)]
-pub(super) struct DataPackPayload {
-    /// The pack; null where it was refused.
-    data_pack: Option<DataPack>,
-    /// Whether it was there: packs are shared by what they name.
-    existed: bool,
-    /// Why it was refused.
-    user_errors: Vec<UserError>,
-    /// A state that has the pack; null where it was refused.
-    revision: Option<Revision>,
-}
 
 fn writing<'a>(ctx: &Context<'a>) -> Writing<'a> {
     let app = &ctx.data_unchecked::<Arc<Shared>>().app;
@@ -253,48 +90,6 @@ async fn delete(
 
 fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
-}
-
-impl ImageInput {
-    fn change(&self) -> Result<ImageChange, Fault> {
-        fn set<T, U>(field: &MaybeUndefined<T>, into: impl FnOnce(&T) -> U) -> Set<U> {
-            match field {
-                MaybeUndefined::Undefined => Set::Keep,
-                MaybeUndefined::Null => Set::Clear,
-                MaybeUndefined::Value(value) => Set::To(into(value)),
-            }
-        }
-        let name = api::ImageName::parse(&self.name.0)
-            .map_err(|error| Fault::new(ErrorCode::Invalid, error.to_string()).at(["name"]))?;
-        if let MaybeUndefined::Value(actions) = &self.actions {
-            let mut keys = HashSet::new();
-            if let Some(at) = actions.iter().position(|action| !keys.insert(&action.key)) {
-                let fault = Fault::new(ErrorCode::Invalid, "two actions have this key");
-                return Err(fault.at(["actions".to_owned(), at.to_string(), "key".to_owned()]));
-            }
-        }
-        let action = |one: &ActionInput| ActionView {
-            key: one.key.clone(),
-            name: one.name.clone(),
-            action_type: one.action_type.clone(),
-            template: one.template.clone(),
-            command: one.command.clone(),
-        };
-        Ok(ImageChange {
-            name,
-            image_type: set(&self.image_type, |one| (*one).into()),
-            keywords: set(&self.keywords, Clone::clone),
-            description: set(&self.description, Clone::clone),
-            icon: set(&self.icon, Clone::clone),
-            docs: set(&self.docs, Clone::clone),
-            url: set(&self.url, Clone::clone),
-            image_id: set(&self.image_id, Clone::clone),
-            architecture: set(&self.architecture, Clone::clone),
-            size: set(&self.size, |size| size.0),
-            created_at: set(&self.created_at, |at| at.0.to_string()),
-            actions: set(&self.actions, |all| all.iter().map(action).collect()),
-        })
-    }
 }
 
 /// What can be written. Who may is told before what is there.

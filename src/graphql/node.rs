@@ -66,6 +66,13 @@ impl Image {
         self.record.image().map_or("", |image| image.name())
     }
 
+    /// A text of it, which goes into the answer.
+    fn told<'a>(&'a self, read: impl FnOnce(&ImageView<'a>) -> Option<String>) -> Result<Option<String>> {
+        let text = self.read(read);
+        self.view.tells(text.as_ref().map_or(0, String::len))?;
+        Ok(text)
+    }
+
     fn read<'a, T>(&'a self, read: impl FnOnce(&ImageView<'a>) -> Option<T>) -> Option<T> {
         ImageView::of(&self.record).as_ref().and_then(read)
     }
@@ -138,28 +145,30 @@ impl Image {
     }
 
     /// Words to find it by.
-    async fn keywords(&self) -> Vec<String> {
-        self.read(|image| Some(image.keywords())).unwrap_or_default()
+    async fn keywords(&self) -> Result<Vec<String>> {
+        let keywords = self.read(|image| Some(image.keywords())).unwrap_or_default();
+        self.view.tells(keywords.iter().map(String::len).sum())?;
+        Ok(keywords)
     }
 
     /// A sentence or two.
-    async fn description(&self) -> Option<String> {
-        self.read(ImageView::description)
+    async fn description(&self) -> Result<Option<String>> {
+        self.told(ImageView::description)
     }
 
     /// The project's home page, as written: judge it before you link to it.
-    async fn url(&self) -> Option<String> {
-        self.read(ImageView::url)
+    async fn url(&self) -> Result<Option<String>> {
+        self.told(ImageView::url)
     }
 
     /// The image's ID, a digest.
-    async fn image_id(&self) -> Option<String> {
-        self.read(ImageView::image_id)
+    async fn image_id(&self) -> Result<Option<String>> {
+        self.told(ImageView::image_id)
     }
 
     /// What it is built for; null where that isn't known (the `Unkonw` of old data, too).
-    async fn architecture(&self) -> Option<String> {
-        self.read(ImageView::architecture)
+    async fn architecture(&self) -> Result<Option<String>> {
+        self.told(ImageView::architecture)
     }
 
     /// Its size in bytes; null where that isn't known.
@@ -168,8 +177,8 @@ impl Image {
     }
 
     /// The address of an icon, as written.
-    async fn icon(&self) -> Option<String> {
-        self.read(ImageView::icon)
+    async fn icon(&self) -> Result<Option<String>> {
+        self.told(ImageView::icon)
     }
 
     /// The same where it is fit to be loaded: an absolute address of http or https.
@@ -178,14 +187,15 @@ impl Image {
     }
 
     /// The documentation, Markdown as written: clean it before you show it. Costs 20 in complexity.
-    async fn docs(&self) -> Option<String> {
-        self.read(ImageView::docs)
+    async fn docs(&self) -> Result<Option<String>> {
+        self.told(ImageView::docs)
     }
 
     /// How long the documentation is, in bytes.
-    async fn docs_bytes(&self) -> i32 {
+    async fn docs_bytes(&self) -> Result<i32> {
+        self.view.reads_text(self.record.json().len())?;
         let docs = self.read(ImageView::docs);
-        i32::try_from(docs.map_or(0, |docs| docs.len())).unwrap_or(i32::MAX)
+        Ok(i32::try_from(docs.map_or(0, |docs| docs.len())).unwrap_or(i32::MAX))
     }
 
     /// When it was built; null where that isn't known (the 1970 of old data).
@@ -205,8 +215,10 @@ impl Image {
     }
 
     /// What can be done with it, in order of the keys.
-    async fn actions(&self) -> Vec<Action> {
-        self.read(|image| Some(image.actions())).unwrap_or_default().into_iter().map(Into::into).collect()
+    async fn actions(&self) -> Result<Vec<Action>> {
+        let actions = self.read(|image| Some(image.actions())).unwrap_or_default();
+        self.view.tells(actions.iter().map(ActionView::size).sum())?;
+        Ok(actions.into_iter().map(Into::into).collect())
     }
 
     /// What a terminal runs it with; null for what isn't run on a cluster.
@@ -359,7 +371,7 @@ impl Organization {
     ) -> Result<RepositoryConnection> {
         let filter = RepositoryFilter::of_organization(self.plain_name());
         let query = RepositoryQuery::new(None, Some(filter.into()), order_by.map(Into::into))?;
-        repository_connection(&self.view, query, &PageArgs { first, after, last: None, before: None })
+        repository_connection(&self.view, query, &PageArgs { first, after, last: None, before: None }).await
     }
 
     /// Who may change it and what is in it.
@@ -384,6 +396,17 @@ pub(super) struct Entry {
     pub(super) name: ImageName,
     /// Null where there is none, or it is not yours to see.
     pub(super) image: Option<Image>,
+}
+
+/// What is known of each of these full names.
+pub(super) fn entries(view: &View, names: &[Arc<str>]) -> Vec<Entry> {
+    let found = names.iter().zip(view.find_images(names));
+    found
+        .map(|(name, record)| Entry {
+            name: ImageName(Arc::clone(name)),
+            image: record.map(|record| view.image_of(record)),
+        })
+        .collect()
 }
 
 /// A kept list of image names with what is known of each: kube clients share it by its name.
@@ -413,11 +436,10 @@ impl DataPack {
 
     /// One a name, in order of the names.
     async fn entries(&self) -> Vec<Entry> {
-        let names = self.record.pack().into_iter().flat_map(|pack| &pack.names);
-        names.map(|name| Entry { name: ImageName(Arc::clone(name)), image: self.view.image(name) }).collect()
+        entries(&self.view, self.record.pack().map_or(&[], |pack| &pack.names))
     }
 
-    /// A digest of what kube clients are told; null where that is more than one answer holds.
+    /// A digest of what kube clients are told; null where that is more than one answer holds. Costs 100 in complexity.
     async fn content_digest(&self) -> Option<String> {
         for name in self.record.pack().into_iter().flat_map(|pack| &pack.names) {
             self.view.reads_organization(organization_of(name));
@@ -457,6 +479,6 @@ impl Viewer {
         #[graphql(desc = "Only those after this cursor.")] after: Option<String>,
     ) -> Result<super::page::OrganizationConnection> {
         let args = PageArgs { first, after, last: None, before: None };
-        super::page::organization_connection(ctx.data_unchecked::<View>(), true, &args)
+        super::page::organization_connection(ctx.data_unchecked::<View>(), true, &args).await
     }
 }

@@ -1,7 +1,5 @@
 //! Connections: the pages of lists, as Relay has them.
 
-#![expect(clippy::unused_async, reason = "the library has resolvers be async, whether they wait or not")]
-
 use std::sync::Arc;
 
 use async_graphql::{ComplexObject, Object, Result, SimpleObject};
@@ -9,6 +7,7 @@ use async_graphql::{ComplexObject, Object, Result, SimpleObject};
 use super::error::fail;
 use super::node::{Image, Organization, Repository};
 use super::view::{Nodes as _, View};
+use crate::api::Kind;
 use crate::gateway::{self, FacetField, Facets, Found, ImageQuery, LONGEST_PAGE, Page, PageArgs, RepositoryQuery};
 use crate::graph::Record;
 use crate::model::ErrorCode;
@@ -77,8 +76,9 @@ pub(super) fn tags(view: &View, repository: &str, args: &PageArgs) -> Result<Ima
 }
 
 /// The images that `query` asks for.
-pub(super) fn image_connection(view: &View, query: &ImageQuery, args: &PageArgs) -> Result<ImageConnection> {
-    Ok(images_of(view, gateway::images(view, query, args)?))
+pub(super) async fn image_connection(view: &View, query: &ImageQuery, args: &PageArgs) -> Result<ImageConnection> {
+    view.looks_at(|| query.breadth(view)).await?;
+    Ok(images_of(view, view.apart(|| gateway::images(view, query, args))?))
 }
 
 /// A repository in a list.
@@ -117,12 +117,13 @@ impl RepositoryConnection {
 }
 
 /// The repositories that `query` asks for.
-pub(super) fn repository_connection(
+pub(super) async fn repository_connection(
     view: &View,
     query: RepositoryQuery,
     args: &PageArgs,
 ) -> Result<RepositoryConnection> {
-    let (page, facets) = gateway::repositories(view, query, args)?;
+    view.looks_at(|| query.breadth(view)).await?;
+    let (page, facets) = view.apart(|| gateway::repositories(view, query, args))?;
     let (page_info, total_count) = (PageInfo::of(&page), count(page.total));
     let edge = |(cursor, found): (String, Found)| RepositoryEdge {
         cursor,
@@ -151,9 +152,12 @@ pub(super) struct Facet {
 pub(super) struct RepositoryFacets(Facets);
 
 impl RepositoryFacets {
-    fn count(&self, field: FacetField, first: usize) -> Vec<Facet> {
+    async fn count(&self, field: FacetField, first: usize) -> Result<Vec<Facet>> {
+        self.0.look(field).await?;
         let found = self.0.of(field, first).into_iter();
-        found.map(|facet| Facet { value: facet.value, count: count(facet.count), selected: facet.selected }).collect()
+        let facet =
+            |facet: gateway::Facet| Facet { value: facet.value, count: count(facet.count), selected: facet.selected };
+        Ok(found.map(facet).collect())
     }
 }
 
@@ -176,7 +180,7 @@ impl RepositoryFacets {
         &self,
         #[graphql(default = 20, desc = "So many, at most 100.")] first: i32,
     ) -> Result<Vec<Facet>> {
-        Ok(self.count(FacetField::Organization, facet_size(first)?))
+        self.count(FacetField::Organization, facet_size(first)?).await
     }
 
     /// Keywords. All that are chosen must be there, so that these counts follow their own filter, too.
@@ -184,17 +188,17 @@ impl RepositoryFacets {
         &self,
         #[graphql(default = 20, desc = "So many, at most 100.")] first: i32,
     ) -> Result<Vec<Facet>> {
-        Ok(self.count(FacetField::Keyword, facet_size(first)?))
+        self.count(FacetField::Keyword, facet_size(first)?).await
     }
 
     /// What kind of image the latest one is.
-    async fn types(&self) -> Vec<Facet> {
-        self.count(FacetField::Type, LONGEST_PAGE)
+    async fn types(&self) -> Result<Vec<Facet>> {
+        self.count(FacetField::Type, LONGEST_PAGE).await
     }
 
     /// What the latest image is built for.
-    async fn architectures(&self) -> Vec<Facet> {
-        self.count(FacetField::Architecture, LONGEST_PAGE)
+    async fn architectures(&self) -> Result<Vec<Facet>> {
+        self.count(FacetField::Architecture, LONGEST_PAGE).await
     }
 }
 
@@ -221,8 +225,13 @@ pub(super) struct OrganizationConnection {
 }
 
 /// The organizations, all or those that the caller is a manager of, in order of name.
-pub(super) fn organization_connection(view: &View, mine: bool, args: &PageArgs) -> Result<OrganizationConnection> {
-    let page = gateway::organizations(view, mine, args)?;
+pub(super) async fn organization_connection(
+    view: &View,
+    mine: bool,
+    args: &PageArgs,
+) -> Result<OrganizationConnection> {
+    view.looks_at(|| view.visible().stored(Kind::Organization)).await?;
+    let page = view.apart(|| gateway::organizations(view, mine, args))?;
     let (page_info, total_count) = (PageInfo::of(&page), count(page.total));
     let edge =
         |(cursor, record): (String, Arc<Record>)| OrganizationEdge { cursor, node: view.organization_of(&record) };

@@ -9,7 +9,7 @@ use async_graphql::{Context, ID, Object, Result, SimpleObject};
 use super::Shared;
 use super::catalog::{ImageFilter, Order, RepositoryFilter};
 use super::error::{fail, refuse};
-use super::node::{DataPack, Entry, Image, Node, Organization, Repository, Viewer};
+use super::node::{DataPack, Entry, Image, Node, Organization, Repository, Viewer, entries};
 use super::page::{
     ImageConnection, OrganizationConnection, RepositoryConnection, image_connection, organization_connection,
     repository_connection,
@@ -62,6 +62,13 @@ pub(super) struct Comparison {
     to: Image,
 }
 
+impl Comparison {
+    /// Counts what comparing them reads.
+    fn look(&self) -> Result<()> {
+        Ok(self.from.view.reads_text(self.from.record.json().len() + self.to.record.json().len())?)
+    }
+}
+
 /// Two images side by side.
 #[Object]
 impl Comparison {
@@ -76,14 +83,18 @@ impl Comparison {
     }
 
     /// The fields that differ.
-    async fn changes(&self) -> Vec<FieldChange> {
-        image_changes(Some(&self.from.record), Some(&self.to.record)).into_iter().map(Into::into).collect()
+    async fn changes(&self) -> Result<Vec<FieldChange>> {
+        self.look()?;
+        Ok(image_changes(Some(&self.from.record), Some(&self.to.record)).into_iter().map(Into::into).collect())
     }
 
     /// How the documentation differs: a unified diff without its head, empty where it doesn't. Costs 50 in complexity.
-    async fn docs_diff(&self) -> String {
+    async fn docs_diff(&self) -> Result<String> {
+        self.look()?;
         let docs = |image: &Image| ImageView::of(&image.record).and_then(|image| image.docs()).unwrap_or_default();
-        docs_diff(&docs(&self.from), &docs(&self.to))
+        let diff = docs_diff(&docs(&self.from), &docs(&self.to));
+        self.from.view.tells(diff.len())?;
+        Ok(diff)
     }
 }
 
@@ -169,7 +180,7 @@ impl QueryRoot {
         #[graphql(desc = "Only those before this cursor.")] before: Option<String>,
     ) -> Result<ImageConnection> {
         let query = ImageQuery::new(filter.map(Into::into), order_by.map(Into::into))?;
-        image_connection(view(ctx), &query, &PageArgs { first, after, last, before })
+        image_connection(view(ctx), &query, &PageArgs { first, after, last, before }).await
     }
 
     /// Repositories.
@@ -193,7 +204,7 @@ impl QueryRoot {
         if query.has_text() {
             view.reach_search().await.map_err(|error| refuse(&error))?;
         }
-        repository_connection(view, query, &PageArgs { first, after, last, before })
+        repository_connection(view, query, &PageArgs { first, after, last, before }).await
     }
 
     /// Organizations, in order of name.
@@ -206,7 +217,7 @@ impl QueryRoot {
         #[graphql(desc = "So many from the end.")] last: Option<i32>,
         #[graphql(desc = "Only those before this cursor.")] before: Option<String>,
     ) -> Result<OrganizationConnection> {
-        organization_connection(view(ctx), managed_by_me, &PageArgs { first, after, last, before })
+        organization_connection(view(ctx), managed_by_me, &PageArgs { first, after, last, before }).await
     }
 
     /// What a text may be the beginning of, the best first.
@@ -227,7 +238,8 @@ impl QueryRoot {
         if !text.trim().is_empty() {
             view.reach_search().await.map_err(|error| refuse(&error))?;
         }
-        let found = gateway::suggest(view, &text, first)?;
+        view.looks_at(|| view.visible().stored(Kind::Repository)).await?;
+        let found = view.apart(|| gateway::suggest(view, &text, first))?;
         Ok(found.into_iter().map(|(text, found)| Suggestion { text, node: node(found) }).collect())
     }
 
@@ -238,7 +250,8 @@ impl QueryRoot {
         #[graphql(desc = "The full names.")] names: Vec<ImageName>,
     ) -> Result<Vec<Entry>> {
         at_most("names", names.len(), RESOLVED_NAMES)?;
-        Ok(names.into_iter().map(|name| Entry { image: view(ctx).image(&name.0), name }).collect())
+        let names: Vec<Arc<str>> = names.into_iter().map(|name| name.0).collect();
+        Ok(entries(view(ctx), &names))
     }
 
     /// The pack of this name.

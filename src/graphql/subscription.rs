@@ -11,16 +11,17 @@ use futures::stream::{BoxStream, unfold};
 use futures::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
+use super::Shared;
 use super::catalog::{ImageFilter, RepositoryFilter};
 use super::error::{fail, refuse};
-use super::mutation::DataPackInput;
+use super::input::DataPackInput;
 use super::node::{DataPack, Entry, Image, Repository};
 use super::scalar::{ImageName, Revision};
 use super::view::{Nodes as _, View};
-use super::{App, Shared};
 use crate::api::{self, FieldSelector, Kind, LabelSelector, Spec};
 use crate::auth::Caller;
 use crate::error::Error;
+use crate::gateway::App;
 use crate::gateway::{self, image_passes, repository_passes};
 use crate::graph::{Record, Revision as At, Visible};
 use crate::model::ErrorCode;
@@ -126,23 +127,23 @@ async fn follow<F>(
 where
     F: Fn(&View, &Record) -> bool + Send + 'static,
 {
-    let caller = ctx.data_unchecked::<View>().caller().clone();
+    let view = ctx.data_unchecked::<View>().clone();
+    let caller = view.caller().clone();
     let App { registry, stop, .. } = &ctx.data_unchecked::<Arc<Shared>>().app;
-    let start = match since {
-        Some(since) => WatchStart::After(since.0),
-        None if initial => WatchStart::Existing(At::default()),
-        None => WatchStart::Now,
-    };
+    let after = since.map(|since| since.0).or_else(|| (!initial).then(|| view.visible().revision()));
+    let start = after.map_or_else(|| WatchStart::Existing(At::default()), WatchStart::After);
     let options = WatchOptions {
         labels: LabelSelector::default(),
         fields: FieldSelector::default(),
         start,
         bookmarks: true,
-        initial_end: since.is_none() && initial,
+        initial_end: after.is_none(),
         lasts: LONGEST_SUBSCRIPTION,
     };
     let watch = registry.watch(&caller, kind, options).await.map_err(|error| refuse(&error))?;
-    let followed = Followed { watch, caller, keep, waiting: Vec::new().into_iter(), stop: stop.clone(), over: false };
+    // First, where nothing else comes first: the client knows where it is before anything happens.
+    let sync: Vec<Change> = after.map(|at| Change { view, at, told: Told::Sync }).into_iter().collect();
+    let followed = Followed { watch, caller, keep, waiting: sync.into_iter(), stop: stop.clone(), over: false };
     Ok(unfold(followed, |mut followed| async move { Some((followed.next().await?, followed)) }).boxed())
 }
 
@@ -236,7 +237,7 @@ impl SubscriptionRoot {
         ctx: &Context<'_>,
         #[graphql(desc = "Which.")] filter: Option<RepositoryFilter>,
         #[graphql(desc = "What happened after this revision, instead of what is there.")] since: Option<Revision>,
-        #[graphql(desc = "Whether it begins with what is there.", default = true)] initial: bool,
+        #[graphql(desc = "Whether it begins with what is there; if not, with a SYNC.", default = true)] initial: bool,
     ) -> Result<BoxStream<'static, Result<RepositoryChange>>> {
         let filter: gateway::RepositoryFilter = filter.unwrap_or_default().into();
         let keep = move |view: &View, record: &Record| repository_passes(view, &filter, record);
@@ -259,7 +260,7 @@ impl SubscriptionRoot {
         ctx: &Context<'_>,
         #[graphql(desc = "Which.")] filter: Option<ImageFilter>,
         #[graphql(desc = "What happened after this revision, instead of what is there.")] since: Option<Revision>,
-        #[graphql(desc = "Whether it begins with what is there.", default = true)] initial: bool,
+        #[graphql(desc = "Whether it begins with what is there; if not, with a SYNC.", default = true)] initial: bool,
     ) -> Result<BoxStream<'static, Result<ImageChange>>> {
         let filter: gateway::ImageFilter = filter.unwrap_or_default().into();
         let keep = move |_: &View, record: &Record| image_passes(&filter, record);

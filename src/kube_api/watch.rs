@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::future::{BoxFuture, Fuse, OptionFuture};
-use futures::{FutureExt as _, stream};
+use futures::{FutureExt, stream};
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use rand::RngExt as _;

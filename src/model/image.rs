@@ -35,6 +35,15 @@ pub struct ActionView {
     pub command: Option<String>,
 }
 
+impl ActionView {
+    /// How many bytes its text has.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let more = [&self.name, &self.action_type, &self.template, &self.command];
+        more.into_iter().flatten().map(String::len).sum::<usize>() + self.key.len()
+    }
+}
+
 #[derive(Deserialize)]
 struct Rest<'a> {
     #[serde(borrow)]

@@ -168,6 +168,9 @@ pub(super) struct Whoami {
     /// Your user name; null for those who have shown nothing.
     #[schema(required = true)]
     pub(super) name: Option<String>,
+    /// The groups that you are in, at most 1000 of them.
+    #[schema(max_items = 1000)]
+    pub(super) groups: Vec<String>,
     /// Whether you have shown nothing.
     pub(super) anonymous: bool,
     /// Whether you may do everything.

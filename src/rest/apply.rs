@@ -47,11 +47,14 @@ pub(super) async fn answer(call: &Call, body: Body) -> Result<Response, Problem>
     let values = match form {
         Form::Json | Form::MergePatch => items(input::json(&bytes)?),
         Form::NdJson => {
-            let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-            lines.map(input::json).collect::<Result<_, _>>()?
+            let lines = || bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+            few(lines().count())?;
+            lines().map(input::json).collect::<Result<_, _>>()?
         }
         Form::Yaml => {
-            let documents = documents(&bytes).into_iter().map(input::yaml).collect::<Result<Vec<_>, _>>()?;
+            let documents = documents(&bytes);
+            few(documents.len())?;
+            let documents = documents.into_iter().map(input::yaml).collect::<Result<Vec<_>, _>>()?;
             documents.into_iter().filter(|document| !document.is_null()).flat_map(items).collect()
         }
     };
@@ -59,11 +62,7 @@ pub(super) async fn answer(call: &Call, body: Body) -> Result<Response, Problem>
     if values.is_empty() && form != Form::Json {
         return Err(Problem::unreadable("there is no image in the body"));
     }
-    if values.len() > APPLIED_ITEMS {
-        let detail =
-            format!("{} images are given; {APPLIED_ITEMS} is the most at a time (limit: images)", values.len());
-        return Err(Problem::limit(detail));
-    }
+    few(values.len())?;
     let mut named = HashSet::new();
     let items: Vec<Item> = values.into_iter().map(|value| item(value, &mut named)).collect();
     let (writing, dry_run) = (call.writing(), call.dry_run());
@@ -83,6 +82,14 @@ pub(super) async fn answer(call: &Call, body: Body) -> Result<Response, Problem>
         .collect();
     let done: Vec<_> = futures::stream::iter(work).buffered(AT_A_TIME).collect().await;
     Ok(results(&writing, items, done, dry_run))
+}
+
+fn few(images: usize) -> Result<(), Problem> {
+    if images <= APPLIED_ITEMS {
+        return Ok(());
+    }
+    let detail = format!("{images} images are given; {APPLIED_ITEMS} is the most at a time (limit: images)");
+    Err(Problem::limit(detail))
 }
 
 fn told(error: &Error) -> Vec<Fault> {

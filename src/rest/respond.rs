@@ -1,27 +1,14 @@
-//! Answers, as HTTP has them: entity tags, one strong one an encoding; 304 before anything is written; gzip where it is
-//! worth it; who may keep them.
-
-use std::io::Write as _;
+//! Answers, as HTTP has them: entity tags, one strong one a coding; 304 before anything is written; compressed where it
+//! is worth it; who may keep them.
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, LOCATION, VARY,
-    X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, LOCATION, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::gateway::{Answer, REVISION, SEARCH_REVISION, names_tag};
+use crate::gateway::{Answer, Coding, REVISION, SEARCH_REVISION, is_tag, names_tag};
 use crate::graph::Revision;
-
-/// From this size on a body is compressed where the client takes gzip, in bytes.
-const COMPRESS_FROM: usize = 8 * 1024;
-
-/// What a tag of a compressed answer ends in, before the quote.
-const GZIP: &str = "-gzip";
 
 /// What a request says that decides the form of its answer.
 #[derive(Debug, Clone, Copy)]
@@ -30,31 +17,9 @@ pub(super) struct Told<'a> {
     pub(super) headers: &'a HeaderMap,
 }
 
-/// Whether `tag`, as a client sent it, names the answer with the tag `etag`, in whatever encoding.
-pub(super) fn is_tag(tag: &str, etag: &str) -> bool {
-    let tag = tag.strip_prefix("W/").unwrap_or(tag);
-    let plain = tag.strip_suffix('"').map(|tag| tag.strip_suffix(GZIP).unwrap_or(tag));
-    plain.is_some() && plain == etag.strip_suffix('"')
-}
-
 /// Whether the client has this answer.
 pub(super) fn has(headers: &HeaderMap, etag: &str) -> bool {
     names_tag(headers, IF_NONE_MATCH, |tag| is_tag(tag, etag))
-}
-
-fn takes_gzip(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|clause| {
-        let (coding, quality) = clause.split_once(';').unwrap_or((clause, ""));
-        let refused = quality.trim().strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()) == Some(0.0);
-        matches!(coding.trim(), "gzip" | "x-gzip" | "*") && !refused
-    })
-}
-
-fn compressed(body: &[u8]) -> Option<Bytes> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
-    encoder.write_all(body).ok()?;
-    encoder.finish().ok().map(Bytes::from)
 }
 
 /// The answer to a GET: 304 for a client that has it.
@@ -65,18 +30,17 @@ pub(super) fn read(
     searched: Option<Revision>,
     told: Told<'_>,
 ) -> Response {
-    let packs = answer.body.len() >= COMPRESS_FROM && takes_gzip(told.headers);
-    let etag = if packs { format!("{}{GZIP}\"", answer.etag.trim_end_matches('"')) } else { answer.etag.clone() };
+    let (body, coding) = answer.body_in(Coding::accepted(told.headers));
+    let etag = coding.map_or_else(|| answer.etag.clone(), |coding| coding.tag(&answer.etag));
     let mut response = if has(told.headers, &answer.etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let packed = packs.then(|| compressed(&answer.body)).flatten();
-        let mut response = Response::new(Body::from(packed.clone().unwrap_or_else(|| answer.body.clone())));
+        let mut response = Response::new(Body::from(body.clone()));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if packed.is_some() {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        if let Some(coding) = coding {
+            coding.tell(headers);
         }
         if let Some(link) = &answer.link {
             headers.insert(LINK, link.clone());
@@ -126,33 +90,4 @@ pub(super) fn at(mut response: Response, location: &str) -> Response {
         response.headers_mut().insert(LOCATION, location);
     }
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tag_names_its_answer_in_each_encoding() {
-        for (tag, is) in [
-            ("\"a\"", true),
-            ("W/\"a\"", true),
-            ("\"a-gzip\"", true),
-            ("\"b\"", false),
-            ("a", false),
-            ("\"a-br\"", false),
-            ("", false),
-        ] {
-            assert_eq!(is_tag(tag, "\"a\""), is, "{tag}");
-        }
-    }
-
-    #[test]
-    fn gzip_is_taken_unless_it_is_refused() {
-        let takes = |value: &'static str| {
-            takes_gzip(&HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(value))]))
-        };
-        assert!(takes("gzip") && takes("br, gzip;q=0.5") && takes("*"));
-        assert!(!takes("br") && !takes("gzip;q=0") && !takes(""));
-    }
 }

@@ -18,11 +18,10 @@ use tokio::sync::Semaphore;
 use super::contract::{BASE, Endpoint, LONGEST_HEADER, ROUTES, Route, query};
 use super::problem::Problem;
 use super::query::Params;
-use super::rate::Rates;
-use super::{App, Shared, apply, events, openapi, page, read, respond, watch, write};
+use super::{Shared, apply, events, openapi, page, read, respond, watch, write};
 use crate::auth::{Caller, Peer};
 use crate::error::Error;
-use crate::gateway::{self, Answers, View, Writing};
+use crate::gateway::{self, App, View, Writing};
 use crate::model::{ErrorCode, Fault};
 use crate::relay::Turn;
 
@@ -44,9 +43,8 @@ pub struct Doors {
 
 /// The door's paths.
 pub fn router(app: App) -> Doors {
-    let rates = Rates::new(app.registry.clock().clone(), app.requests);
     let streams = Arc::new(Semaphore::new(watch::STREAMS));
-    let shared = Arc::new(Shared { app, answers: Answers::default(), streams, rates });
+    let shared = Arc::new(Shared { app, streams });
     let (mut all, mut written) = (Router::new(), Router::new());
     for route in &ROUTES {
         let path = format!("{BASE}{}", route.path);
@@ -158,10 +156,10 @@ async fn dispatch(shared: Arc<Shared>, route: Option<&'static Route>, request: R
     let caller = gateway::caller(&app.authenticator, app.anonymous, peer.as_deref(), &parts.headers).await;
     // Those whose credentials are no good are nobody.
     let nobody = Caller::anonymous();
-    let (rate, taken) = shared.rates.take(caller.as_ref().unwrap_or(&nobody));
+    let (rate, taken) = app.rates.take(caller.as_ref().unwrap_or(&nobody));
     let answered = match taken {
         Ok(()) => asked(&shared, route, caller, Request::from_parts(parts, body)).await,
-        Err(problem) => Err(problem),
+        Err(too_many) => Err(Problem::too_many(too_many.detail, too_many.wait_seconds)),
     };
     let mut response = answered.unwrap_or_else(Problem::into_response);
     rate.tell(response.headers_mut());
@@ -216,10 +214,15 @@ async fn here(
     mut parts: Parts,
     body: Body,
 ) -> Result<Response, Problem> {
+    bounded(&parts.headers)?;
+    if *read == Method::GET
+        && let Some(response) = watch::recalled(shared, endpoint, &caller, &parts)
+    {
+        return Ok(response);
+    }
     let names = RawPathParams::from_request_parts(&mut parts, &()).await;
     let names = names.map_err(|_| Problem::unreadable("the path is not percent-encoded UTF-8"))?;
     let names = names.iter().map(|(_, value)| value.to_owned()).collect();
-    bounded(&parts.headers)?;
     let params = Params::read(&parts.uri, query(endpoint, read))?;
     let demanded = gateway::reach(&shared.app.registry, &parts.headers).await?;
     if params.get("q").is_some_and(|text| !text.trim().is_empty()) {
@@ -274,7 +277,7 @@ pub(super) async fn body(call: &Call, body: Body, kind: Option<crate::api::Kind>
     {
         call.shared.app.registry.authorize(&call.caller, crate::auth::Verb::Create, kind, "", "")?;
     }
-    gateway::read_body(body).await.map_err(|(status, detail)| {
+    gateway::read_body(&call.headers, body).await.map_err(|(status, detail)| {
         let too_large = status == StatusCode::PAYLOAD_TOO_LARGE;
         let code = if too_large { ErrorCode::LimitExceeded } else { ErrorCode::Invalid };
         Problem::new(status, code, detail)

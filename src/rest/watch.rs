@@ -10,17 +10,20 @@ use axum::response::Response;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, IF_NONE_MATCH, VARY};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, IF_NONE_MATCH, VARY};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::contract::Endpoint;
 use super::problem::Problem;
 use super::read::{self, Made};
 use super::serve::{self, Call};
-use super::{EVENT_STREAM, respond};
-use crate::gateway::{Answer, Key, REVISION, View, accepted};
-use crate::graph::Revision;
+use super::{EVENT_STREAM, Shared, respond};
+use crate::auth::Caller;
+use crate::gateway::{Answer, App, Key, MIN_REVISION, REVISION, View, accepted};
+use crate::graph::{Revision, Visible};
 use crate::model::ErrorCode;
 
 /// The most answers that go on or wait at a time.
@@ -76,16 +79,43 @@ fn wait(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
+/// What an answer to a GET of `uri` is kept by.
+fn key(uri: &Uri, caller: &Caller, visible: &Visible) -> Key {
+    let path = uri.path_and_query().map_or("", |path| path.as_str());
+    Key::new(&[b"rest", path.as_bytes()], caller, visible)
+}
+
+/// The answer to a plain GET that was asked in just these words before, where it still stands: nobody has to read them.
+pub(super) fn recalled(shared: &Shared, endpoint: Endpoint, caller: &Caller, parts: &Parts) -> Option<Response> {
+    let headers = &parts.headers;
+    let media = endpoint.media();
+    let plain = |range: &HeaderValue| range == "*/*" || (range == "application/json" && media == super::JSON);
+    if headers.contains_key(PREFER) || headers.contains_key(MIN_REVISION) || !headers.get_all(ACCEPT).iter().all(plain)
+    {
+        return None;
+    }
+    let App { registry, search, answers, .. } = &shared.app;
+    let visible = registry.reader(caller).visible;
+    let answer = answers.recall(&key(&parts.uri, caller, &visible), &visible)?;
+    let told = respond::Told { signed_in: caller.is_authenticated(), headers };
+    Some(respond::read(&answer, media, visible.revision(), answer.searched(search.as_deref()), told))
+}
+
 /// The answer now: the one that is kept, or one that is made, and kept.
 fn current(call: &Call, view: &View) -> Result<Arc<Answer>, Problem> {
-    let path = call.uri.path_and_query().map_or("", |path| path.as_str());
-    let key = Key::new(&[b"rest", path.as_bytes()], &call.caller, view.visible());
-    if let Some(answer) = call.shared.answers.get(&key, view.visible()) {
+    let key = key(&call.uri, &call.caller, view.visible());
+    let answers = &call.shared.app.answers;
+    if let Some(answer) = answers.recall(&key, view.visible()) {
+        return Ok(answer);
+    }
+    if let Some(answer) = answers.get(&key, view.visible()) {
+        answers.note(key, &answer);
         return Ok(answer);
     }
     let Made { body, link } = read::read(call, view)?;
     let answer = Arc::new(Answer::new(&view.reads(), view.visible(), body, link));
-    call.shared.answers.put(key, &answer);
+    answers.put(key, &answer);
+    answers.note(key, &answer);
     Ok(answer)
 }
 

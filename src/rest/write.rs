@@ -18,7 +18,7 @@ use super::{read, respond, serve};
 use crate::api::{Kind, OrganizationSpec, RepositorySpec, Spec};
 use crate::auth::Verb;
 use crate::error::Error;
-use crate::gateway::{Answer, Applied, Plan, View, are_tags, names_tag};
+use crate::gateway::{Answer, Applied, Plan, View, are_tags, is_tag, names_tag};
 use crate::graph::{Record, Visible};
 use crate::model::{ErrorCode, Fault};
 use crate::registry::{DeleteOptions, Deleted};
@@ -27,7 +27,7 @@ use crate::registry::{DeleteOptions, Deleted};
 fn fits(headers: &HeaderMap, view: &View, record: Option<&Record>) -> bool {
     let etag = record.and_then(|record| read::object(view, record)).map(|body| Answer::tag(&body));
     let named = |header| match &etag {
-        Some(etag) => names_tag(headers, header, |tag| respond::is_tag(tag, etag)),
+        Some(etag) => names_tag(headers, header, |tag| is_tag(tag, etag)),
         None => false,
     };
     (!headers.contains_key(IF_MATCH) || named(IF_MATCH)) && !named(IF_NONE_MATCH)

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use http::{StatusCode, Uri};
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry as Metrics;
 use serde_json::json;
 use tokio::sync::watch;
-use tower::ServiceExt as _;
 
 /// Under which paths the doors are.
 const DOORS: [&str; 3] = ["/graphql", "/api/v1", "/docs"];
@@ -24,27 +23,36 @@ pub struct Gateway {
     pub ready: watch::Receiver<bool>,
     /// The metrics, once there is something to measure.
     pub metrics: watch::Receiver<Option<Arc<Metrics>>>,
-    /// The doors, once there is something to read.
-    pub doors: watch::Receiver<Option<Router>>,
 }
 
-/// The gateway's paths.
-pub fn router(gateway: Gateway) -> Router {
-    Router::new()
-        .route("/", get(index))
-        .route("/healthz", get(|| async { "ok" }))
-        .route("/livez", get(|| async { "ok" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .fallback(door)
-        .method_not_allowed_fallback(|| async {
-            problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes GET and HEAD only")
-        })
-        .with_state(gateway)
+impl Gateway {
+    /// The paths while there is nothing to read yet.
+    pub fn closed(&self) -> Router {
+        self.with(Router::new()).fallback(not_yet)
+    }
+
+    /// The paths with those of the doors. They are in one router: what another one had taken for parameters of its own,
+    /// the doors would take for theirs.
+    pub fn open(&self, doors: Router) -> Router {
+        self.with(doors).fallback(nothing)
+    }
+
+    fn with(&self, doors: Router) -> Router {
+        let own = Router::new()
+            .route("/", get(index))
+            .route("/healthz", get(|| async { "ok" }))
+            .route("/livez", get(|| async { "ok" }))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .method_not_allowed_fallback(|| async {
+                problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes GET and HEAD only")
+            });
+        own.with_state(self.clone()).merge(doors)
+    }
 }
 
 /// An error of the gateway (RFC 9457).
-fn problem(status: StatusCode, detail: &str) -> Response {
+pub fn problem(status: StatusCode, detail: &str) -> Response {
     let title = status.canonical_reason().unwrap_or_default();
     let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
     (status, [(CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
@@ -72,17 +80,16 @@ fn is_of_a_door(path: &str) -> bool {
     DOORS.into_iter().any(under)
 }
 
-/// Has a door answer. Its paths are no routes here: what these had taken for parameters of their own, the door would take
-/// for its own.
-async fn door(State(gateway): State<Gateway>, request: Request) -> Response {
-    if !is_of_a_door(request.uri().path()) {
-        return problem(StatusCode::NOT_FOUND, "nothing is served at this path; GET / lists what is");
+async fn nothing() -> Response {
+    problem(StatusCode::NOT_FOUND, "nothing is served at this path; GET / lists what is")
+}
+
+/// The doors' paths before there is a door.
+async fn not_yet(uri: Uri) -> Response {
+    if !is_of_a_door(uri.path()) {
+        return nothing().await;
     }
-    let door = gateway.doors.borrow().clone();
-    match door {
-        Some(door) => door.oneshot(request).await.unwrap_or_else(|never| match never {}),
-        None => problem(StatusCode::SERVICE_UNAVAILABLE, "starting: there is nothing to read yet"),
-    }
+    problem(StatusCode::SERVICE_UNAVAILABLE, "starting: there is nothing to read yet")
 }
 
 async fn metrics(State(gateway): State<Gateway>) -> Response {

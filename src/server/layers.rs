@@ -5,10 +5,11 @@
 //!    those of the layers below included.
 //! 2. [`catch`]: a panic becomes a 500. Inside of the first, so that it is counted. (The log has it from the
 //!    panic's hook, which is there for all threads.)
-//! 3. [`linger`]: a client whose request is refused before all of it was read gets to read why. Outside of
+//! 3. [`bound_answers`]: how much answers take together that are made and not yet taken.
+//! 4. [`linger`]: a client whose request is refused before all of it was read gets to read why. Outside of
 //!    what refuses.
-//! 4. [`bound_writes`]: how many requests with a body are worked on at a time. Innermost, so that what it
-//!    turns away is seen by the others.
+//! 5. [`bound_bodies`]: how much bodies take together, and how many requests with one are worked on at a time.
+//!    Innermost, so that what it turns away is seen by the others.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -29,21 +30,15 @@ use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tracing::{Level, info};
 use uuid::Uuid;
 
+use super::answers::Answers;
+use super::bodies::Bodies;
 use super::metrics::{RequestLabels, RequestMetrics};
 use crate::auth::Verb;
 use crate::error::Error;
 use crate::kube_api::Labels;
-
-/// The most requests with a body that are worked on at a time: each may take its body's size many times
-/// over in memory while it is parsed.
-pub const WRITES: usize = 256;
-
-/// How long a request waits for its turn among them.
-const TURN_TIME: Duration = Duration::from_secs(5);
 
 /// How much of a body that nobody wants is read, so that its client gets to read the answer; an HTTP/1 client
 /// sends all before it reads, and a connection that is closed meanwhile loses the answer.
@@ -58,20 +53,25 @@ const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 /// The longest id that is taken from a client.
 const LONGEST_ID: usize = 64;
 
+/// The door whose clients are not kube's.
+pub const GATEWAY: &str = "gateway";
+
 struct Context {
     door: &'static str,
     metrics: RequestMetrics,
-    writes: Semaphore,
+    bodies: Arc<Bodies>,
+    answers: Answers,
 }
 
 /// Puts the layers around `router`.
 pub fn around(router: Router, door: &'static str, metrics: RequestMetrics) -> Router {
-    let context = Arc::new(Context { door, metrics, writes: Semaphore::new(WRITES) });
+    let context = Arc::new(Context { door, metrics, bodies: Arc::default(), answers: Answers::default() });
     router.layer(from_fn_with_state(context, pass))
 }
 
 async fn pass(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
-    observe(&context, request, |request| catch(linger(request, |request| bound_writes(&context, request, next)))).await
+    let inner = |request| catch(linger(request, |request| bound_bodies(&context, request, next)));
+    observe(&context, request, |request| bound_answers(&context, inner(request))).await
 }
 
 /// A request that is being answered: one less when nobody waits for it any more.
@@ -157,6 +157,15 @@ async fn catch(next: impl Future<Output = Response>) -> Response {
     answered.unwrap_or_else(|_| plain(&Error::internal("a panic")))
 }
 
+async fn bound_answers(context: &Context, next: impl Future<Output = Response>) -> Response {
+    let response = next.await;
+    // Kube's lists are made while they are sent.
+    if context.door != GATEWAY {
+        return response;
+    }
+    context.answers.admit(response).unwrap_or_else(|error| refused(context, &error))
+}
+
 async fn linger<F>(request: Request, next: impl FnOnce(Request) -> F) -> Response
 where
     F: Future<Output = Response>,
@@ -209,24 +218,42 @@ impl Drop for Lingering {
     }
 }
 
-async fn bound_writes(context: &Context, request: Request, next: Next) -> Response {
+async fn bound_bodies(context: &Context, request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
-    match tokio::time::timeout(TURN_TIME, context.writes.acquire()).await {
-        Ok(_turn) => next.run(request).await,
-        Err(_) => plain(&Error::TooManyRequests(format!(
-            "{WRITES} requests are being worked on, and none ended within {TURN_TIME:?}; try again"
-        ))),
+    let under_way = context.bodies.begin();
+    let response = if request.body().is_end_stream() {
+        Arc::clone(&under_way).turn().await;
+        if let Some(error) = under_way.given_up() {
+            return refused(context, &error);
+        }
+        next.run(request).await
+    } else {
+        next.run(request.map(|body| under_way.body(body))).await
+    };
+    // Who read it has only seen that it broke off.
+    under_way.given_up().map_or(response, |error| refused(context, &error))
+}
+
+/// What is turned away, in the form of its door.
+fn refused(context: &Context, error: &Error) -> Response {
+    if context.door != GATEWAY {
+        return plain(error);
     }
+    let status = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    with_wait(super::gateway::problem(status, &error.to_string()), error)
+}
+
+fn with_wait(mut response: Response, error: &Error) -> Response {
+    if let Some(wait) = error.retry_after() {
+        response.headers_mut().insert(RETRY_AFTER, wait.as_secs().into());
+    }
+    response
 }
 
 /// An error in the form that both doors' clients read: `metav1.Status` is JSON.
 fn plain(error: &Error) -> Response {
     let code = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = (code, [(CONTENT_TYPE, "application/json")], error.status_json().to_string()).into_response();
-    if let Some(wait) = error.retry_after() {
-        response.headers_mut().insert(RETRY_AFTER, wait.as_secs().into());
-    }
-    response
+    with_wait((code, [(CONTENT_TYPE, "application/json")], error.status_json().to_string()).into_response(), error)
 }

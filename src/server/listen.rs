@@ -18,7 +18,7 @@ use hyper_util::server::conn::auto::Builder;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -72,8 +72,13 @@ pub struct Door {
     pub listener: TcpListener,
     /// For a door with TLS.
     pub tls: Option<Arc<ServerConfig>>,
-    /// What is served.
-    pub router: Router,
+    /// What is served, now.
+    pub router: watch::Receiver<Router>,
+}
+
+/// What is served all the time.
+pub fn always(router: Router) -> watch::Receiver<Router> {
+    watch::channel(router).1
 }
 
 /// How doors stop.
@@ -132,7 +137,7 @@ fn is_of_the_client(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Router, stop: &Stop) {
+async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: watch::Receiver<Router>, stop: &Stop) {
     // Answers are written whole; waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
     let stream = Hurried::new(stream, STALL_TIME);
@@ -153,7 +158,7 @@ async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: Ro
 /// Serves a connection; `peer` is what its client has shown, if anything.
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: Router,
+    router: watch::Receiver<Router>,
     peer: Option<Arc<Peer>>,
     stop: &Stop,
 ) {
@@ -179,7 +184,8 @@ async fn serve(
         if let Some(peer) = &peer {
             request.extensions_mut().insert(Arc::clone(peer));
         }
-        let (answer, leave) = (router.clone().oneshot(request), leave.clone());
+        let router = router.borrow().clone();
+        let (answer, leave) = (router.oneshot(request), leave.clone());
         async move {
             let mut response = answer.await?;
             if leave.is_cancelled() && !of_http2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -245,7 +251,7 @@ mod tests {
     async fn who_asks_a_server_that_leaves_is_answered_and_told_to_go() {
         let listener = bind("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), Stop::default());
-        let router = Router::new().route("/", get(async || "here"));
+        let router = always(Router::new().route("/", get(async || "here")));
         let door = tokio::spawn(Door { listener, tls: None, router }.serve(stop.clone()));
         let mut stream = TcpStream::connect(address).await.unwrap();
         assert!(!ask(&mut stream).await.contains("connection: close"));

@@ -16,6 +16,7 @@ use prometheus_client::registry::{Metric, Registry as Metrics};
 
 use crate::api::Kind;
 use crate::auth::Caller;
+use crate::gateway::Answers;
 use crate::registry::Registry;
 
 /// What tells one series of requests from another. None is a client's text.
@@ -105,7 +106,7 @@ impl Series {
 
 /// All metrics: those that requests move, and those that are read off when they are asked for.
 #[must_use]
-pub fn all(registry: &Arc<Registry>, requests: &RequestMetrics) -> Metrics {
+pub fn all(registry: &Arc<Registry>, answers: &Answers, requests: &RequestMetrics) -> Metrics {
     let mut metrics = Metrics::with_prefix("imagehub");
     metrics.register("requests", "Requests answered", requests.requests.clone());
     metrics.register("request_duration_seconds", "Time to the first byte of an answer", requests.seconds.clone());
@@ -113,13 +114,13 @@ pub fn all(registry: &Arc<Registry>, requests: &RequestMetrics) -> Metrics {
     let build: Family<Vec<(&'static str, &'static str)>, Gauge<u64, AtomicU64>> = Family::default();
     build.get_or_create(&vec![("version", env!("CARGO_PKG_VERSION"))]).set(1);
     metrics.register("build_info", "The version that runs", build);
-    metrics.register_collector(Box::new(Catalogue(Arc::clone(registry))));
+    metrics.register_collector(Box::new(Catalogue(Arc::clone(registry), answers.clone())));
     metrics
 }
 
-/// What the catalogue is and what its cache did.
+/// What the catalogue is and what its caches did.
 #[derive(Debug)]
-struct Catalogue(Arc<Registry>);
+struct Catalogue(Arc<Registry>, Answers);
 
 impl Collector for Catalogue {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
@@ -142,7 +143,17 @@ impl Collector for Catalogue {
         counter(&mut encoder, "pack_cache_misses", "Pack contents that were computed", packs.misses)?;
         counter(&mut encoder, "pack_cache_evictions", "Pack contents that went from the cache", packs.evictions)?;
         gauge(&mut encoder, "pack_cache_entries", "Pack contents in the cache", packs.entries)?;
-        gauge(&mut encoder, "pack_cache_bytes", "Their bytes", packs.bytes)
+        gauge(&mut encoder, "pack_cache_bytes", "Their bytes", packs.bytes)?;
+        let answers = self.1.stats();
+        counter(
+            &mut encoder,
+            "answer_cache_hits",
+            "Answers of the gateway that were kept and still right",
+            answers.hits,
+        )?;
+        counter(&mut encoder, "answer_cache_misses", "Answers of the gateway that were made", answers.misses)?;
+        gauge(&mut encoder, "answer_cache_entries", "Answers of the gateway that are kept", answers.entries)?;
+        gauge(&mut encoder, "answer_cache_bytes", "About their bytes", answers.bytes)
     }
 }
 

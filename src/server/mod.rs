@@ -4,7 +4,9 @@
 //! filled, the Kubernetes door listens, the controllers run; then it is ready. Stop: not ready; no more
 //! connections, watches end, GOAWAY; what is under way finishes; the storage closes.
 
+mod answers;
 mod bare;
+mod bodies;
 mod cluster;
 mod critical;
 mod demo;
@@ -24,7 +26,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use futures::future::BoxFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -36,7 +37,7 @@ use crate::auth::{Authenticator, Authorizer, Caller, Oidc, OidcConfig, Organizat
 use crate::clock::{SharedClock, SystemClock};
 use crate::controller;
 use crate::datapack::Packs;
-use crate::gateway::{Origins, Quota};
+use crate::gateway::{Answers, App, Origins, Quota, Rates};
 use crate::graph::{Graph, Window};
 use crate::graphql;
 use crate::kube_api;
@@ -46,7 +47,9 @@ use crate::search::Search;
 use crate::storage::Storage;
 use critical::Critical;
 
+pub use answers::ANSWERS;
 pub use bare::serve_bare;
+pub use bodies::{BODIES, WRITES};
 use cluster::Member;
 pub use cluster::{InCluster, Keeps};
 pub use machine::{Files, Machine};
@@ -90,7 +93,7 @@ pub struct Config {
 pub struct GatewayAccess {
     /// Whether those who have not signed in read what is public.
     pub anonymous: bool,
-    /// How many REST requests a client makes a minute.
+    /// How many requests a client makes a minute.
     pub request_rate: u32,
     /// The pages of other sites that may ask.
     pub origins: Origins,
@@ -215,11 +218,11 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     let stop = listen::Stop::default();
     let (is_ready, ready_seen) = watch::channel(false);
     let (measured, metrics_seen) = watch::channel(None);
-    let (opened_doors, doors) = watch::channel(None);
-    let requests = metrics::RequestMetrics::default();
-    let gateway = gateway::router(gateway::Gateway { ready: ready_seen.clone(), metrics: metrics_seen, doors });
-    let gateway = layers::around(gateway, "gateway", requests.clone());
-    tasks.spawn("the gateway", listen::Door { listener: http, tls: None, router: gateway }.serve(stop.clone()));
+    let (requests, answers) = (metrics::RequestMetrics::default(), Answers::default());
+    let gateway = gateway::Gateway { ready: ready_seen.clone(), metrics: metrics_seen };
+    let around = |router| layers::around(router, layers::GATEWAY, requests.clone());
+    let (opened_gateway, router) = watch::channel(around(gateway.closed()));
+    tasks.spawn("the gateway", listen::Door { listener: http, tls: None, router }.serve(stop.clone()));
 
     let (opened, replica) = match &config.home {
         Home::Machine(machine) => (machine.open(kube_at, &clock, &mut tasks).await?, None),
@@ -236,7 +239,7 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
         .with_organization_creators(config.create_organizations)
         .with_authorizer(opened.authorizer.clone());
     let registry = Arc::new(registry);
-    measured.send_replace(Some(Arc::new(metrics::all(&registry, &requests))));
+    measured.send_replace(Some(Arc::new(metrics::all(&registry, &answers, &requests))));
 
     let (ending, end) = (CancellationToken::new(), CancellationToken::new());
     let search = if config.search { Some(searched(&registry, &mut tasks)?) } else { None };
@@ -248,22 +251,22 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     };
     let authenticator = opened.authenticator.with_oidc(oidc);
     let relay = member.as_ref().map(|member| Arc::clone(&member.relay));
-    let (graphql, rest) = clean_doors(
-        config,
-        rest::App {
-            registry: Arc::clone(&registry),
-            authenticator: authenticator.clone(),
-            authorizer: opened.authorizer.clone(),
-            search,
-            anonymous: config.gateway.anonymous,
-            requests: config.gateway.request_rate,
-            quota: Arc::new(Quota::default()),
-            relay: relay.clone(),
-            origins: config.gateway.origins.clone(),
-            stop: ending.clone(),
-        },
-    );
-    opened_doors.send_replace(Some(graphql.clone().merge(rest.all)));
+    let app = App {
+        registry: Arc::clone(&registry),
+        authenticator: authenticator.clone(),
+        authorizer: opened.authorizer.clone(),
+        search,
+        anonymous: config.gateway.anonymous,
+        rates: Arc::new(Rates::new(registry.clock().clone(), config.gateway.request_rate)),
+        quota: Arc::new(Quota::default()),
+        origins: config.gateway.origins.clone(),
+        relay: relay.clone(),
+        answers,
+        stop: ending.clone(),
+    };
+    let graphql = graphql::router(app.clone(), config.gateway.documents.clone(), graphql::Limits::default());
+    let rest = rest::router(app);
+    let _closed = opened_gateway.send_replace(around(gateway.open(graphql.clone().merge(rest.all))));
     let app = kube_api::App {
         registry: Arc::clone(&registry),
         authenticator,
@@ -275,7 +278,7 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     let router = kube_api::router(app);
     // Where there are several replicas, this is where they send writes on to one another.
     let router = if member.is_some() { graphql.merge(rest.written).merge(router) } else { router };
-    let router = layers::around(router, "kube", requests);
+    let router = listen::always(layers::around(router, "kube", requests.clone()));
     let tls = rotation::tls(opened.certificates);
     tasks.spawn("the Kubernetes door", listen::Door { listener: kube, tls: Some(tls), router }.serve(stop.clone()));
     if let Home::Machine(Machine { demo: true, data_dir }) = &config.home {
@@ -301,24 +304,6 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     info!(kube = %kube_at, http = %http_at, revision = %visible.revision(), took = ?ready.took, "ready");
     let Opened { storage, close, .. } = opened;
     Ok(Running { ready, storage, close, tasks, member, end, is_ready, ending, stop })
-}
-
-/// The two doors under clean names, which share what they stand on.
-fn clean_doors(config: &Config, app: rest::App) -> (Router, rest::Doors) {
-    let graphql = graphql::router(graphql::App {
-        registry: Arc::clone(&app.registry),
-        authenticator: app.authenticator.clone(),
-        authorizer: app.authorizer.clone(),
-        search: app.search.clone(),
-        anonymous: app.anonymous,
-        quota: Arc::clone(&app.quota),
-        origins: app.origins.clone(),
-        documents: config.gateway.documents.clone(),
-        relay: app.relay.clone(),
-        limits: graphql::Limits::default(),
-        stop: app.stop.clone(),
-    });
-    (graphql, rest::router(app))
 }
 
 /// A search over what the registry has, which fills itself from now on.

@@ -150,7 +150,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
     use tokio_rustls::TlsConnector;
 
-    use super::super::listen::{Door, Stop};
+    use super::super::listen::{Door, Stop, always};
     use super::*;
     use crate::clock::{Clock as _, ManualClock};
 
@@ -185,7 +185,7 @@ mod tests {
         let tls = tls(Arc::clone(&certificates));
         let stop = Stop::default();
         let router = Router::new().route("/", get(|| async { "ok" }));
-        let door = tokio::spawn(Door { listener, tls: Some(tls), router }.serve(stop.clone()));
+        let door = tokio::spawn(Door { listener, tls: Some(tls), router: always(router) }.serve(stop.clone()));
 
         for year in 0..20 {
             clock.step_ms((YEAR - 20 * 24 * 3600) * 1000);

@@ -17,7 +17,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("registry", &["api", "clock", "error", "storage", "graph", "datapack", "auth"]),
     ("controller", &["api", "clock", "error", "graph", "auth", "registry", "datapack"]),
     ("relay", &["error", "auth"]),
-    ("gateway", &["api", "clock", "error", "graph", "search", "registry", "auth", "model"]),
+    ("gateway", &["api", "clock", "error", "graph", "search", "registry", "auth", "model", "relay"]),
     (
         "graphql",
         &["api", "clock", "error", "graph", "search", "datapack", "registry", "auth", "model", "relay", "gateway"],

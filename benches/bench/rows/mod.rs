@@ -1,5 +1,6 @@
 //! The rows of the table, by what they need.
 
+pub mod gateway;
 pub mod import;
 pub mod inside;
 pub mod reads;

@@ -16,14 +16,12 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{App, Limits, TrustedDocuments, router};
-use crate::auth::Authorizer;
+use super::{Limits, TrustedDocuments, router};
 use crate::auth::users::Users;
 use crate::gateway::testing::Scene;
-use crate::gateway::{Origins, Quota};
+use crate::gateway::{Answers, App, Origins};
 use crate::registry::testing::{image, pack, repository};
 
 /// A door to a small catalogue.
@@ -79,21 +77,25 @@ impl Door {
 
     async fn open_with(change: impl FnOnce(&mut App)) -> Self {
         let scene = Scene::open().await;
-        let mut app = App {
-            registry: Arc::clone(&scene.hub.registry),
-            authenticator: scene.authenticator(),
-            authorizer: Authorizer::Rules,
-            search: Some(Arc::clone(&scene.search)),
-            anonymous: true,
-            quota: Arc::new(Quota::default()),
-            origins: Origins::None,
-            documents: TrustedDocuments::default(),
-            relay: None,
-            limits: Limits::default(),
-            stop: CancellationToken::new(),
-        };
+        let mut app = scene.app();
         change(&mut app);
-        Self { router: router(app.clone()), app, scene }
+        Self::of(scene, app, TrustedDocuments::default())
+    }
+
+    fn of(scene: Scene, app: App, documents: TrustedDocuments) -> Self {
+        Self { router: router(app.clone(), documents, Limits::default()), app, scene }
+    }
+
+    /// The same door with nothing kept.
+    fn fresh(&self) -> Router {
+        self.router_of(|app| app.answers = Answers::default())
+    }
+
+    /// The same door with another in its place.
+    fn router_of(&self, change: impl FnOnce(&mut App)) -> Router {
+        let mut app = self.app.clone();
+        change(&mut app);
+        router(app, TrustedDocuments::default(), Limits::default())
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {

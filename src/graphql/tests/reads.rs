@@ -296,7 +296,7 @@ proptest! {
                 for (name, value) in &headers {
                     request = request.header(*name, *value);
                 }
-                let fresh = router(door.app.clone());
+                let fresh = door.fresh();
                 let wanted = send(&fresh, request.body(Body::from(body)).unwrap()).await;
                 assert_eq!(kept.body, wanted.body, "{} {}", who, queries[what]);
             }

@@ -59,7 +59,7 @@ async fn lists_without_a_text_are_the_same_with_the_search_and_without() {
         .await
         .unwrap();
     door.settle();
-    let without = router(App { search: None, ..door.app.clone() });
+    let without = door.router_of(|app| app.search = None);
     let tokens = ["root", "alice"].map(|user| format!("Bearer {}", door.token(user)));
     let fields = "totalCount nodes { name updatedAt } pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
         facets { organizations(first: 2) { value count selected } keywords { value count selected }

@@ -53,6 +53,13 @@ impl Events {
         event["data"].clone()
     }
 
+    /// The next event, which says where the stream is.
+    async fn sync(&mut self) -> String {
+        let change = self.data().await["images"].clone();
+        assert_eq!(change["kind"], "SYNC", "{change}");
+        change["revision"].as_str().unwrap_or_default().to_owned()
+    }
+
     async fn code(&mut self) -> String {
         let event = self.next().await.expect("it says why it ends");
         event["errors"][0]["extensions"]["code"].as_str().unwrap_or_default().to_owned()
@@ -89,6 +96,7 @@ async fn a_subscription_tells_what_is_there_and_what_happens_and_goes_on_at_a_re
         made["revision"]
     );
     let mut events = door.follow(&[], &query).await;
+    events.sync().await;
     assert_eq!(events.data().await["images"], json!({ "kind": "REMOVED", "id": "Image:labring/nginx:2" }));
 }
 
@@ -97,6 +105,7 @@ async fn a_subscription_ends_with_its_token_saying_why() {
     let door = Door::open().await;
     let bob = format!("Bearer {}", door.token("bob"));
     let mut events = door.follow(&[("authorization", &bob)], "subscription { images(initial: false) { kind } }").await;
+    events.sync().await;
     Users::change(door.dir.path(), |users| users.remove("bob")).unwrap();
     door.tokens.refresh();
     assert_eq!(events.code().await, "UNAUTHENTICATED");
@@ -109,6 +118,7 @@ async fn a_subscription_ends_when_what_may_be_seen_changes() {
     let alice = format!("Bearer {}", door.token("alice"));
     let mut events =
         door.follow(&[("authorization", &alice)], "subscription { images(initial: false) { kind } }").await;
+    events.sync().await;
     let remove = |value: &mut Value| value["spec"]["manager"] = json!(["bob"]);
     door.hub.try_put(Kind::Organization, "acme", remove).await.unwrap();
     assert_eq!(events.code().await, "REVISION_EXPIRED");
@@ -119,6 +129,7 @@ async fn a_subscription_ends_when_what_may_be_seen_changes() {
 async fn nobody_is_told_of_what_is_hidden() {
     let door = Door::open().await;
     let mut events = door.follow(&[], "subscription { images(initial: false) { kind id } }").await;
+    events.sync().await;
     door.hub.create(image("acme/secret:2", json!({}))).await;
     door.hub.create(image("labring/nginx:3", json!({}))).await;
     assert_eq!(events.data().await["images"]["id"], "Image:labring/nginx:3");
@@ -157,6 +168,8 @@ async fn a_list_of_names_is_followed_and_what_is_refused_is_told_on_the_stream()
 async fn streams_break_off_when_the_server_stops_and_say_how_far_they_have_come() {
     let door = Door::open().await;
     let mut events = door.follow(&[], "subscription { images(initial: false) { kind id revision } }").await;
+    // Where it is, before anything happens.
+    assert_eq!(events.sync().await, door.hub.revision().to_string());
     door.hub.create(image("labring/nginx:2", json!({}))).await;
     door.app.stop.cancel();
     assert_eq!(events.data().await["images"]["id"], "Image:labring/nginx:2");

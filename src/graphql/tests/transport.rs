@@ -105,7 +105,9 @@ async fn a_document_that_was_sent_once_is_known_by_its_hash() {
 #[tokio::test]
 async fn where_only_trusted_documents_are_taken_no_others_are() {
     let trusted = "{ keywords }".to_owned();
-    let door = Door::open_with(|app| app.documents = TrustedDocuments::new([trusted.clone()], true)).await;
+    let scene = Scene::open().await;
+    let app = scene.app();
+    let door = Door::of(scene, app, TrustedDocuments::new([trusted.clone()], true));
     let hash = hash(&trusted);
     let by_id = json!({ "documentId": format!("sha256:{hash}") });
     assert_eq!(door.ask_for("application/json", &by_id).await.data()["keywords"][0], "Kubernetes");

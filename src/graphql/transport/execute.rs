@@ -9,17 +9,29 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _};
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Map, Value};
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::STREAM_BYTES;
+use super::documents::Document;
 use super::params::Params;
 use super::respond;
 use crate::auth::Caller;
-use crate::gateway::{Answer, Key};
+use crate::gateway::{Answer, App, Key};
 use crate::graph::Revision;
 use crate::graphql::error::{complete, server_error};
 use crate::graphql::view::View;
-use crate::graphql::{Answered, App, Shared};
+use crate::graphql::{Answered, Shared};
 use crate::model::ErrorCode;
+
+/// How many faults of a document are told.
+const TOLD_ERRORS: usize = 100;
+/// About what a subscription takes in memory beside its document and its variables, in bytes.
+const STREAM_BASE: usize = 8 * 1024;
+/// How much more a document takes when it is parsed than as a text.
+const TEXT_WEIGHT: usize = 64;
+/// About what a value of a variable takes beside its text, in bytes.
+const VALUE_WEIGHT: usize = 128;
 
 /// A request, and who makes it.
 pub(super) struct Asked {
@@ -55,38 +67,55 @@ struct Prepared {
     view: View,
     answered: Answered,
     sort: OperationType,
+    /// About what it takes in memory while it goes on, in bytes.
+    weight: usize,
 }
 
-/// What the caller sees now.
-fn view(shared: &Shared, asked: &Asked) -> View {
+/// What the caller sees now; `demanded` is the revision that a search has to have come to.
+pub(super) fn view(shared: &Shared, caller: &Caller, demanded: Option<Revision>) -> View {
     let App { registry, search, .. } = &shared.app;
-    View::with_search(registry.reader(&asked.caller), asked.caller.clone(), search.clone(), asked.demanded)
+    View::with_search(registry.reader(caller), caller.clone(), search.clone(), demanded)
 }
 
 fn refuse(status: Option<StatusCode>, error: ServerError) -> Outcome {
     Outcome::Refused { status, error: Box::new(error) }
 }
 
-/// Executes a query or a mutation.
-pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked) -> Outcome {
-    let document = match shared.transport.documents.find(&asked.params) {
+/// The document that is asked for, with variables that are not too many.
+fn document(shared: &Shared, asked: &Asked) -> Result<Document, ServerError> {
+    shared.limits.check_values(&asked.params.variables)?;
+    shared.transport.documents.find(&asked.params)
+}
+
+/// The answer to a question that came in just these words before, where it still stands.
+pub(super) fn recall(shared: &Shared, words: &Key, view: &View) -> Option<Outcome> {
+    let answer = shared.app.answers.recall(words, view.visible())?;
+    Some(kept(shared, answer, view))
+}
+
+fn kept(shared: &Shared, answer: Arc<Answer>, view: &View) -> Outcome {
+    let searched = answer.searched(shared.app.search.as_deref());
+    let signed_in = view.caller().is_authenticated();
+    Outcome::Kept { answer, revision: view.visible().revision(), searched, signed_in }
+}
+
+/// Executes a query or a mutation on what `view` shows.
+pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked, view: View) -> Outcome {
+    let document = match document(shared, asked) {
         Ok(document) => document,
         Err(error) => return refuse(status_without_document(&asked.params), error),
     };
-    let view = view(shared, asked);
-    let signed_in = asked.caller.is_authenticated();
     let revision = view.visible().revision();
     let operation = asked.params.operation_name.as_deref();
     let variables = serde_json::to_vec(&asked.params.variables).unwrap_or_default();
     // The operation's name, and whether there is one.
     let named = [operation.unwrap_or_default().as_bytes(), &[u8::from(operation.is_some())]];
-    let parts = [document.text.as_bytes(), named[0], named[1], &variables];
+    let parts = [b"graphql", document.text.as_bytes(), named[0], named[1], &variables];
     let key = Key::new(&parts, &asked.caller, view.visible());
-    if let Some(answer) = shared.transport.answers.get(&key, view.visible()) {
-        let searched = answer.searched(shared.app.search.as_deref());
-        return Outcome::Kept { answer, revision, searched, signed_in };
+    if let Some(answer) = shared.app.answers.get(&key, view.visible()) {
+        return kept(shared, answer, &view);
     }
-    let Prepared { request, view, answered, sort } = match prepare(shared, &document.text, asked, view) {
+    let Prepared { request, view, answered, sort, .. } = match prepare(shared, &document.text, asked, view) {
         Ok(prepared) => prepared,
         Err(error) => return refuse(None, error),
     };
@@ -104,12 +133,14 @@ pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked) -> Outcome {
         OperationType::Query | OperationType::Mutation => {}
     }
     let mut response = shared.schema.execute(request).await;
+    if respond::was_refused(&response) {
+        response.errors.truncate(TOLD_ERRORS);
+    }
     complete(&mut response.errors);
     if sort == OperationType::Query && response.errors.is_empty() {
         let answer = Arc::new(Answer::new(&view.reads(), view.visible(), respond::body(&response), None));
-        shared.transport.answers.put(key, &answer);
-        let searched = answer.searched(shared.app.search.as_deref());
-        return Outcome::Kept { answer, revision, searched, signed_in };
+        shared.app.answers.put(key, &answer);
+        return kept(shared, answer, &view);
     }
     let revision = if sort == OperationType::Mutation { shared.app.registry.graph().revision() } else { revision };
     Outcome::Done(Box::new(Done { response, revision, limited: answered.is_limited() }))
@@ -118,7 +149,7 @@ pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked) -> Outcome {
 /// Whether a mutation is asked for. What can't be told is left to the execution, which says why.
 pub(super) fn is_mutation(shared: &Shared, asked: &Asked) -> bool {
     let Ok(document) = shared.transport.documents.find(&asked.params) else { return false };
-    if shared.app.limits.check_text(&document.text).is_err() {
+    if shared.limits.check_text(&document.text).is_err() {
         return false;
     }
     let parsed = parse_query(&document.text);
@@ -136,9 +167,9 @@ pub(super) fn stream(shared: &Arc<Shared>, asked: &Asked) -> Result<BoxStream<'s
     if let Some(why) = asked.caller.has_ended() {
         return Err(server_error(ErrorCode::Unauthenticated, why));
     }
-    let document = shared.transport.documents.find(&asked.params)?;
-    let view = view(shared, asked);
-    let Prepared { request, sort, .. } = prepare(shared, &document.text, asked, view)?;
+    let document = document(shared, asked)?;
+    let view = view(shared, &asked.caller, asked.demanded);
+    let Prepared { request, sort, weight, .. } = prepare(shared, &document.text, asked, view)?;
     shared.transport.documents.keep(&document);
     if sort == OperationType::Mutation && !asked.writes {
         return Err(server_error(ErrorCode::Invalid, "a mutation is a POST: GET changes nothing"));
@@ -148,7 +179,9 @@ pub(super) fn stream(shared: &Arc<Shared>, asked: &Asked) -> Result<BoxStream<'s
         let message = "of several servers one writes: send a mutation as a POST that is answered by JSON";
         return Err(server_error(ErrorCode::Unavailable, message));
     }
-    let answers = shared.schema.execute_stream(request).map(|mut response| {
+    let room = if sort == OperationType::Subscription { Some(room(shared, weight)?) } else { None };
+    let answers = shared.schema.execute_stream(request).map(move |mut response| {
+        let _going_on = &room;
         complete(&mut response.errors);
         response
     });
@@ -161,15 +194,28 @@ pub(super) fn stream(shared: &Arc<Shared>, asked: &Asked) -> Result<BoxStream<'s
     })
 }
 
+/// A subscription's share of what all take that go on.
+fn room(shared: &Shared, weight: usize) -> Result<OwnedSemaphorePermit, ServerError> {
+    let kib = u32::try_from(weight.div_ceil(1024)).unwrap_or(u32::MAX);
+    Arc::clone(&shared.stream_room).try_acquire_many_owned(kib).map_err(|_| {
+        let message = format!(
+            "this subscription takes {weight} bytes, and all that go on {STREAM_BYTES} at most (limit: stream bytes)"
+        );
+        server_error(ErrorCode::RateLimited, message)
+    })
+}
+
 fn prepare(shared: &Arc<Shared>, text: &str, asked: &Asked, view: View) -> Result<Prepared, ServerError> {
-    let limits = &shared.app.limits;
+    let limits = &shared.limits;
     limits.check_text(text)?;
     let document = parse_query(text).map_err(|error| {
         let mut error = ServerError::from(error);
         complete(std::slice::from_mut(&mut error));
         error
     })?;
-    let variables = Variables::from_json(Value::Object(asked.params.variables.clone()));
+    let variables = Value::Object(declared(&document, &asked.params.variables));
+    let weight = STREAM_BASE + text.len() * TEXT_WEIGHT + weight(&variables);
+    let variables = Variables::from_json(variables);
     limits.check(&document, &variables)?;
     let operation = operation(&document, asked.params.operation_name.as_deref())?;
     let sort = operation.ty;
@@ -181,7 +227,7 @@ fn prepare(shared: &Arc<Shared>, text: &str, asked: &Asked, view: View) -> Resul
         request = request.operation_name(name);
     }
     request.set_parsed_query(document);
-    Ok(Prepared { request, view, answered, sort })
+    Ok(Prepared { request, view, answered, sort, weight })
 }
 
 /// The library knows an operation's name only where there are several.
@@ -203,6 +249,24 @@ fn operation<'a>(document: &'a ExecutableDocument, name: Option<&str>) -> Result
             Err(server_error(ErrorCode::Invalid, message))
         }
     }
+}
+
+/// About what a value takes in memory, in bytes.
+fn weight(value: &Value) -> usize {
+    VALUE_WEIGHT
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(weight).sum(),
+            Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + weight(value)).sum(),
+            _ => 0,
+        }
+}
+
+/// Those of the variables that an operation of the document has: a stream keeps no others.
+fn declared(document: &ExecutableDocument, variables: &Map<String, Value>) -> Map<String, Value> {
+    let operations = document.operations.iter().map(|(_, operation)| &operation.node);
+    let names = operations.flat_map(|operation| &operation.variable_definitions).map(|one| one.node.name.node.as_str());
+    names.filter_map(|name| variables.get_key_value(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// What must be given is; whether it is of its type is validated where it is used.

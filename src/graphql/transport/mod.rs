@@ -30,10 +30,10 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use tokio::sync::Semaphore;
 
 use super::error::server_error;
-use super::{App, Shared};
+use super::{Limits, Shared};
 use crate::auth::{Caller, Peer};
 use crate::error::Error;
-use crate::gateway::{self, Answers};
+use crate::gateway::{self, App};
 use crate::model::ErrorCode;
 use crate::relay::{Relay, Turn};
 use execute::{Asked, Outcome};
@@ -42,37 +42,48 @@ use params::Params;
 use respond::refused;
 
 pub use documents::TrustedDocuments;
-pub use websocket::OPERATIONS;
+pub(super) use respond::body;
+pub use websocket::{LARGEST_MESSAGE, OPERATIONS};
 
 /// The most connections by `WebSocket` at a time: they have left the listener, which counts the others.
 pub const SOCKETS: usize = 4096;
 /// The most operations that go on at a time, over all connections.
 pub const STREAMS: usize = 16_384;
+/// What the subscriptions that go on take at most together, in bytes: their documents and variables, above all.
+pub const STREAM_BYTES: usize = 512 * 1024 * 1024;
 /// How long an operation may take to tell how far it has come when the server stops.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long a browser may go by what it was told of who may ask.
 const PREFLIGHT_SECONDS: &str = "600";
 
 /// What pages of other sites may read of an answer's headers.
-const EXPOSED: &str = "imagehub-revision, imagehub-search-revision, etag, retry-after";
+const EXPOSED: &str = "imagehub-revision, imagehub-search-revision, etag, retry-after, ratelimit, ratelimit-policy";
 
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
 /// What the transport keeps.
 pub(super) struct State {
-    answers: Answers,
     documents: documents::Documents,
 }
 
-/// The door's paths: `/graphql` and what its page loads.
-pub fn router(app: App) -> Router {
-    let shared = Shared {
-        schema: super::schema(),
-        transport: State { answers: Answers::default(), documents: documents::Documents::new(app.documents.clone()) },
-        streams: Arc::new(Semaphore::new(STREAMS)),
-        sockets: Arc::new(Semaphore::new(SOCKETS)),
-        app,
-    };
+impl Shared {
+    pub(super) fn new(app: App, documents: TrustedDocuments, limits: Limits) -> Self {
+        Self {
+            app,
+            limits,
+            schema: super::schema(),
+            transport: State { documents: documents::Documents::new(documents) },
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            stream_room: Arc::new(Semaphore::new(STREAM_BYTES / 1024)),
+            sockets: Arc::new(Semaphore::new(SOCKETS)),
+        }
+    }
+}
+
+/// The door's paths: `/graphql` and what its page loads. `documents` are those that clients name instead of sending them;
+/// `limits` is what one request may ask for.
+pub fn router(app: App, documents: TrustedDocuments, limits: Limits) -> Router {
+    let shared = Shared::new(app, documents, limits);
     Router::new()
         .route("/graphql", any(answer))
         .route("/graphql/page/{file}", get(graphiql::file))
@@ -129,7 +140,22 @@ fn preflight(shared: &Shared, headers: &HeaderMap) -> Response {
     response
 }
 
+/// Counts a request, and answers it.
 async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
+    let peer = request.extensions().get::<Arc<Peer>>().cloned();
+    let caller = caller(&shared, peer.as_deref(), request.headers()).await;
+    // Those whose credentials are no good are nobody.
+    let nobody = Caller::anonymous();
+    let (rate, taken) = shared.app.rates.take(caller.as_ref().unwrap_or(&nobody));
+    let mut response = match taken {
+        Ok(()) => counted(&shared, caller, request).await,
+        Err(too_many) => respond::too_many(&too_many, negotiate::media(request.headers())),
+    };
+    rate.tell(response.headers_mut());
+    response
+}
+
+async fn counted(shared: &Arc<Shared>, caller: Result<Caller, Error>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let headers = &parts.headers;
     let Some(media) = negotiate::media(headers) else {
@@ -144,8 +170,7 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
         let error = server_error(ErrorCode::Invalid, message);
         return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, form, &error);
     }
-    let peer = parts.extensions.get::<Arc<Peer>>().map(|peer| &**peer);
-    let caller = match caller(&shared, peer, headers).await {
+    let caller = match caller {
         Ok(caller) => caller,
         Err(error) => return respond::failed(&error, form),
     };
@@ -154,67 +179,52 @@ async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
         Err(error) => return respond::failed(&error, form),
     };
     let mut sent = bytes::Bytes::new();
-    let params = if posted {
-        match gateway::read_body(body).await {
-            Ok(body) => {
-                sent = body;
-                Params::from_body(&sent)
-            }
+    if posted {
+        match gateway::read_body(headers, body).await {
+            Ok(body) => sent = body,
             Err((status, message)) => {
                 let code =
                     if status == StatusCode::PAYLOAD_TOO_LARGE { ErrorCode::LimitExceeded } else { ErrorCode::Invalid };
                 return refused(status, form, &server_error(code, message));
             }
         }
-    } else {
-        Params::from_uri(&parts.uri)
-    };
+    }
+    let view = execute::view(shared, &caller, demanded);
+    let line = parts.uri.query().unwrap_or_default().as_bytes();
+    let words = if posted { [b"graphql body".as_slice(), &sent] } else { [b"graphql line".as_slice(), line] };
+    let words = gateway::Key::new(&words, &caller, view.visible());
+    if media != Media::EventStream
+        && let Some(outcome) = execute::recall(shared, &words, &view)
+    {
+        return respond::outcome(outcome, media, &parts.method, headers);
+    }
+    let params = if posted { Params::from_body(&sent) } else { Params::from_uri(&parts.uri) };
     let params = match params {
         Ok(params) => params,
         Err(message) => return refused(StatusCode::BAD_REQUEST, form, &server_error(ErrorCode::Invalid, message)),
     };
     let asked = Asked { params, caller, writes: posted, demanded };
     if media == Media::EventStream {
-        return sse::respond(&shared, &asked);
+        return sse::respond(shared, &asked);
     }
     let outcome = if let Some(relay) = &shared.app.relay
         && posted
-        && execute::is_mutation(&shared, &asked)
+        && execute::is_mutation(shared, &asked)
     {
         let request = Request::from_parts(parts.clone(), Body::from(sent));
-        match in_turn(&shared, &**relay, &asked, request).await {
+        match in_turn(shared, &**relay, &asked, request).await {
             Ok(Done::Here(outcome)) => outcome,
             Ok(Done::Elsewhere(response)) => return response,
             Err(error) => return respond::failed(&error, form),
         }
     } else {
-        execute::execute(&shared, &asked).await
+        execute::execute(shared, &asked, view).await
     };
-    match outcome {
-        Outcome::Kept { answer, revision, searched, signed_in } => {
-            let mut response = respond::kept(&answer, revision, signed_in, media, &parts.method, headers);
-            if let Some(searched) = searched {
-                response.headers_mut().insert(gateway::SEARCH_REVISION, searched.0.into());
-            }
-            response
-        }
-        Outcome::Done(done) => respond::done(&done, media),
-        Outcome::Refused { status, error } => {
-            // Who asks by the older form finds what is wrong with a query in a 200.
-            let status = match (status, media) {
-                (Some(status), _) => status,
-                (None, Media::Json) => StatusCode::OK,
-                (None, _) => StatusCode::BAD_REQUEST,
-            };
-            let mut response = refused(status, media, &error);
-            if status == StatusCode::METHOD_NOT_ALLOWED {
-                response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-            }
-            response
-        }
+    if let Outcome::Kept { answer, .. } = &outcome {
+        shared.app.answers.note(words, answer);
     }
+    respond::outcome(outcome, media, &parts.method, headers)
 }
-
 /// What became of a mutation where there are several servers.
 enum Done {
     Here(Outcome),
@@ -231,7 +241,8 @@ async fn in_turn(
     match relay.turn(&asked.caller, request).await? {
         Turn::Elsewhere(response) => Ok(Done::Elsewhere(response)),
         Turn::Here(_, term) => {
-            let outcome = execute::execute(shared, asked).await;
+            let view = execute::view(shared, &asked.caller, asked.demanded);
+            let outcome = execute::execute(shared, asked, view).await;
             term.holds()?;
             Ok(Done::Here(outcome))
         }

@@ -4,6 +4,7 @@ use axum::extract::Query;
 use http::Uri;
 use serde_json::{Map, Value};
 
+use crate::api::decode::parse_json;
 use crate::model::sort;
 
 /// What a request asks for.
@@ -22,7 +23,7 @@ impl Params {
     /// # Errors
     /// A sentence for the client.
     pub(super) fn from_body(body: &[u8]) -> Result<Self, String> {
-        let body: Value = serde_json::from_slice(body).map_err(|error| format!("the body is no JSON: {error}"))?;
+        let (body, _) = parse_json(body).map_err(|error| error.to_string())?;
         Self::from_json(body)
     }
 

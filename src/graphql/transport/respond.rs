@@ -4,14 +4,14 @@ use async_graphql::{Response as GraphqlResponse, ServerError, Value};
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
-use super::execute::Done;
+use super::execute::{Done, Outcome};
 use super::negotiate::Media;
 use crate::error::Error;
-use crate::gateway::{Answer, REVISION, names_tag};
+use crate::gateway::{Answer, Coding, REVISION, SEARCH_REVISION, TooMany, is_tag, names_tag};
 use crate::graph::Revision;
 use crate::graphql::error::server_error;
 use crate::model::{ErrorCode, faults};
@@ -31,7 +31,7 @@ pub(super) fn was_refused(response: &GraphqlResponse) -> bool {
 }
 
 /// The body of an answer.
-pub(super) fn body(response: &GraphqlResponse) -> Bytes {
+pub(in crate::graphql) fn body(response: &GraphqlResponse) -> Bytes {
     let data = (!was_refused(response)).then_some(&response.data);
     let body = Payload { data, errors: &response.errors };
     serde_json::to_vec(&body).expect("an answer has only string keys").into()
@@ -85,7 +85,7 @@ pub(super) fn failed(error: &Error, media: Media) -> Response {
 }
 
 /// An operation's answer that is not kept.
-pub(super) fn done(done: &Done, media: Media) -> Response {
+fn done(done: &Done, media: Media) -> Response {
     let refused = was_refused(&done.response);
     let status = match (done.limited, refused, media) {
         (true, ..) => StatusCode::TOO_MANY_REQUESTS,
@@ -103,12 +103,48 @@ pub(super) fn done(done: &Done, media: Media) -> Response {
     response
 }
 
+/// An answer to a client that has made all of its requests.
+pub(super) fn too_many(too_many: &TooMany, media: Option<Media>) -> Response {
+    let error = server_error(ErrorCode::RateLimited, &too_many.detail);
+    let media = media.filter(|media| *media != Media::EventStream).unwrap_or(Media::Json);
+    let mut response = refused(StatusCode::TOO_MANY_REQUESTS, media, &error);
+    response.headers_mut().insert(RETRY_AFTER, too_many.wait_seconds.into());
+    response
+}
+
+/// The answer to what was asked by GET or POST.
+pub(super) fn outcome(outcome: Outcome, media: Media, method: &Method, request: &HeaderMap) -> Response {
+    match outcome {
+        Outcome::Kept { answer, revision, searched, signed_in } => {
+            let mut response = kept(&answer, revision, signed_in, media, method, request);
+            if let Some(searched) = searched {
+                response.headers_mut().insert(SEARCH_REVISION, searched.0.into());
+            }
+            response
+        }
+        Outcome::Done(done) => self::done(&done, media),
+        Outcome::Refused { status, error } => {
+            // Who asks by the older form finds what is wrong with a query in a 200.
+            let status = match (status, media) {
+                (Some(status), _) => status,
+                (None, Media::Json) => StatusCode::OK,
+                (None, _) => StatusCode::BAD_REQUEST,
+            };
+            let mut response = refused(status, media, &error);
+            if status == StatusCode::METHOD_NOT_ALLOWED {
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            }
+            response
+        }
+    }
+}
+
 fn revision_value(revision: Revision) -> HeaderValue {
     revision.0.into()
 }
 
 /// A whole answer without errors: by GET one that caches may keep, if they ask each time whether it is still right.
-pub(super) fn kept(
+fn kept(
     answer: &Answer,
     revision: Revision,
     signed_in: bool,
@@ -117,26 +153,29 @@ pub(super) fn kept(
     request: &HeaderMap,
 ) -> Response {
     let by_get = *method != Method::POST;
-    let same = by_get
-        && names_tag(request, IF_NONE_MATCH, |name| {
-            name.strip_prefix("W/").unwrap_or(name) == tag(&answer.etag, media)
-        });
+    let (body, coding) = answer.body_in(Coding::accepted(request));
+    let etag = tag(&answer.etag, media);
+    let same = by_get && names_tag(request, IF_NONE_MATCH, |name| is_tag(name, &etag));
     let mut response = if same {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let mut response = Response::new(Body::from(answer.body.clone()));
+        let mut response = Response::new(Body::from(body.clone()));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media.as_str()));
+        if let Some(coding) = coding {
+            coding.tell(response.headers_mut());
+        }
         response
     };
     let headers = response.headers_mut();
     headers.insert(REVISION, revision_value(revision));
     if by_get {
-        if let Ok(etag) = HeaderValue::from_str(&tag(&answer.etag, media)) {
+        let etag = coding.map_or_else(|| etag.clone(), |coding| coding.tag(&etag));
+        if let Ok(etag) = HeaderValue::from_str(&etag) {
             headers.insert(ETAG, etag);
         }
         let control = if signed_in { "private, no-cache" } else { "public, no-cache" };
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(control));
-        headers.append(VARY, HeaderValue::from_static("Accept, Authorization"));
+        headers.append(VARY, HeaderValue::from_static("Accept, Accept-Encoding, Authorization"));
     } else {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

@@ -33,8 +33,12 @@ use crate::model::ErrorCode;
 const PROTOCOL: &str = "graphql-transport-ws";
 /// The most operations that go on over one connection.
 pub const OPERATIONS: usize = 64;
-/// The largest message of a client, in bytes.
-const LARGEST_MESSAGE: usize = 1024 * 1024;
+/// The largest message of a client, in bytes: what is larger is sent as a POST. Each of the sockets may hold one.
+pub const LARGEST_MESSAGE: usize = 256 * 1024;
+/// How much is read ahead of a client, in bytes: an idle socket has room for it.
+const READ_AHEAD: usize = 8 * 1024;
+/// What a client whose message is larger is told.
+const TOO_LARGE: Closed = Closed(1009, "Message too big: it has at most 262144 bytes (limit: message)");
 /// The longest id of an operation, in bytes.
 const LONGEST_ID: usize = 256;
 /// How long a client may take to say who it is.
@@ -93,7 +97,9 @@ pub(super) async fn upgrade(shared: Arc<Shared>, request: Request<Body>) -> Resp
         let message = format!("{} WebSockets are open, the most there are (limit: sockets)", super::SOCKETS);
         return refuse(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited, message);
     };
-    let upgrade = upgrade.max_message_size(LARGEST_MESSAGE).max_frame_size(LARGEST_MESSAGE).protocols([PROTOCOL]);
+    let upgrade =
+        upgrade.max_message_size(LARGEST_MESSAGE).max_frame_size(LARGEST_MESSAGE).read_buffer_size(READ_AHEAD);
+    let upgrade = upgrade.protocols([PROTOCOL]);
     upgrade.on_upgrade(move |mut socket| async move {
         let (headers, peer) = (parts.headers, parts.extensions.get::<Arc<Peer>>().cloned());
         let Closed(code, reason) = if socket.protocol().is_some() {
@@ -160,11 +166,14 @@ impl Connection {
                         },
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => None,
                         Some(Ok(Message::Binary(_))) => return Closed(4400, "Invalid message: it must be text"),
+                        Some(Err(error)) if is_too_large(&error) => return TOO_LARGE,
                         Some(Ok(Message::Close(_)) | Err(_)) | None => return Closed(1000, "bye"),
                     }
                 }
                 told = self.operations.next(), if !self.operations.is_empty() => told.and_then(|told| self.tell(told)),
             };
+            // What a client has sent at once is read without waiting: others go first in between.
+            tokio::task::yield_now().await;
             if let Some(message) = out {
                 match tokio::time::timeout(SEND_TIME, socket.send(message)).await {
                     Ok(Ok(())) => {}
@@ -227,6 +236,9 @@ impl Connection {
             let message = format!("{OPERATIONS} operations go on over a connection at most (limit: operations)");
             return failed(server_error(ErrorCode::LimitExceeded, message));
         }
+        if let Err(too_many) = self.shared.app.rates.take(&caller).1 {
+            return failed(server_error(ErrorCode::RateLimited, too_many.detail));
+        }
         let Ok(permit) = Arc::clone(&self.shared.streams).try_acquire_owned() else {
             let message = format!("{} operations are going on, the most there are (limit: streams)", super::STREAMS);
             return failed(server_error(ErrorCode::RateLimited, message));
@@ -274,6 +286,11 @@ impl Connection {
             Told::Complete(id) => self.active.remove(&id).map(|_| message(&json!({ "type": "complete", "id": &*id }))),
         }
     }
+}
+
+/// Whether a message was not read because it is too large.
+fn is_too_large(error: &axum::Error) -> bool {
+    error.to_string().contains("Message too long")
 }
 
 fn message(value: &Value) -> Message {

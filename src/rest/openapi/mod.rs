@@ -76,7 +76,8 @@ const SCHEMAS: [fn(ComponentsBuilder) -> ComponentsBuilder; 20] = [
 const TOKENS: &str =
     "A token: of a local user (`imagehub token`), of the cluster, or of the OpenID Connect issuer that is believed.";
 
-static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(document()));
+/// The document, made and digested once.
+static ANSWER: LazyLock<Answer> = LazyLock::new(|| Answer::fixed(document().into()));
 
 /// The document, as it is committed and served.
 ///

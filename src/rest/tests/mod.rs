@@ -18,14 +18,12 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{App, REQUESTS, router};
-use crate::auth::Authorizer;
+use super::router;
 use crate::auth::users::Users;
 use crate::gateway::testing::Scene;
-use crate::gateway::{Origins, Quota};
+use crate::gateway::{App, Origins, Quota};
 
 /// A door to a small catalogue.
 struct Door {
@@ -95,18 +93,7 @@ impl Door {
 
     async fn open_with(change: impl FnOnce(&mut App)) -> Self {
         let scene = Scene::open().await;
-        let mut app = App {
-            registry: Arc::clone(&scene.hub.registry),
-            authenticator: scene.authenticator(),
-            authorizer: Authorizer::Rules,
-            search: Some(Arc::clone(&scene.search)),
-            anonymous: true,
-            requests: REQUESTS,
-            quota: Arc::new(Quota::default()),
-            relay: None,
-            origins: Origins::None,
-            stop: CancellationToken::new(),
-        };
+        let mut app = scene.app();
         change(&mut app);
         Self { router: router(app.clone()).all, app, scene }
     }

@@ -1,5 +1,6 @@
 use super::super::contract::LONGEST_HEADER;
 use super::*;
+use crate::gateway::Rates;
 
 #[tokio::test]
 async fn each_bad_request_has_a_precise_answer() {
@@ -173,11 +174,11 @@ async fn head_is_get_without_a_body_and_pages_of_other_sites_read_where_they_are
 
 #[tokio::test]
 async fn a_client_is_told_how_many_requests_are_left_to_it() {
-    let door = Door::open_with(|app| app.requests = 60).await;
+    let door = Door::open_with(|app| app.rates = Arc::new(Rates::new(app.registry.clock().clone(), 60))).await;
     let bob = door.token("bob");
     let first = door.get_as(&bob, "/whoami").await;
     assert_eq!(first.header("ratelimit-policy"), "\"requests\";q=60;w=60");
-    assert_eq!(first.header("ratelimit"), "\"requests\";r=59;t=2");
+    assert_eq!(first.header("ratelimit"), "\"requests\";r=59;t=1");
     for _ in 1..60 {
         door.get_as(&bob, "/whoami").await;
     }
@@ -190,7 +191,7 @@ async fn a_client_is_told_how_many_requests_are_left_to_it() {
 
 #[tokio::test]
 async fn what_is_refused_before_it_is_read_counts_too() {
-    let door = Door::open_with(|app| app.requests = 60).await;
+    let door = Door::open_with(|app| app.rates = Arc::new(Rates::new(app.registry.clock().clone(), 60))).await;
     let bad = [("authorization", "Bearer nosuch")];
     for (left, path, headers, status) in [
         (5999, "/whoami", &bad[..], 401),

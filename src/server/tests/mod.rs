@@ -13,7 +13,6 @@ use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::api::Kind;
@@ -21,8 +20,7 @@ use crate::auth::users::Users;
 use crate::auth::{Authenticator, Authorizer};
 use crate::clock::Clock as _;
 use crate::error::Error;
-use crate::gateway::testing::Scene;
-use crate::gateway::{Origins, Quota};
+use crate::gateway::testing::{Scene, app};
 use crate::graphql;
 use crate::kube_api;
 use crate::registry::Registry;
@@ -43,31 +41,10 @@ struct Doors {
 
 /// The three doors over what `registry` has.
 fn router(registry: &Arc<Registry>, authenticator: &Authenticator, search: Option<Arc<Search>>) -> Router {
-    let (stop, quota) = (CancellationToken::new(), Arc::new(Quota::default()));
-    let graphql = graphql::router(graphql::App {
-        registry: Arc::clone(registry),
-        authenticator: authenticator.clone(),
-        authorizer: Authorizer::Rules,
-        search: search.clone(),
-        anonymous: true,
-        quota: Arc::clone(&quota),
-        origins: Origins::None,
-        documents: graphql::TrustedDocuments::default(),
-        relay: None,
-        limits: graphql::Limits::default(),
-        stop: stop.clone(),
-    });
-    let rest = rest::router(rest::App {
-        registry: Arc::clone(registry),
-        authenticator: authenticator.clone(),
-        authorizer: Authorizer::Rules,
-        search,
-        anonymous: true,
-        quota,
-        relay: None,
-        origins: Origins::None,
-        stop: stop.clone(),
-    });
+    let app = app(registry, authenticator.clone(), search);
+    let stop = app.stop.clone();
+    let graphql = graphql::router(app.clone(), graphql::TrustedDocuments::default(), graphql::Limits::default());
+    let rest = rest::router(app);
     let kube = kube_api::router(kube_api::App {
         registry: Arc::clone(registry),
         authenticator: authenticator.clone(),

@@ -266,23 +266,35 @@ async fn readers_that_do_not_read_cost_little() {
     assert!(!victim.server.log().contains("panicked"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_idle_connections_hold_nobody_up() {
-    let victim = Victim::start().await;
+/// How many connections to open: so many, or what the environment says, as far as this process may have open files.
+pub fn wanted(idle: u64) -> u64 {
     let wanted: u64 = match std::env::var("IMAGEHUB_ABUSE_CONNECTIONS") {
         Ok(number) => number.parse().unwrap_or_else(|e| panic!("IMAGEHUB_ABUSE_CONNECTIONS={number:?}: {e}")),
-        Err(_) => IDLE,
+        Err(_) => idle,
     };
     let limit = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let files = if raised.is_ok() { limit.maximum } else { limit.current };
-    let wanted = wanted.min(files.unwrap_or(u64::MAX).saturating_sub(100));
+    // The server may have as many, and has some open.
+    wanted.min(files.unwrap_or(u64::MAX).saturating_sub(100))
+}
+
+/// Opens so many connections, over which nothing is said, to the addresses that `to` tells.
+pub async fn connections(wanted: u64, to: impl Fn(u64) -> String) -> Vec<TcpStream> {
     println!("{wanted} connections");
     let mut open = Vec::new();
     for i in 0..wanted {
-        let address = if i % 2 == 0 { victim.server.kube_address() } else { victim.server.http_address() };
-        open.push(within("a connection", TcpStream::connect(address)).await.expect("a connection"));
+        open.push(within("a connection", TcpStream::connect(to(i))).await.expect("a connection"));
     }
+    open
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_idle_connections_hold_nobody_up() {
+    let victim = Victim::start().await;
+    let wanted = wanted(IDLE);
+    let (kube, gateway) = (victim.server.kube_address(), victim.server.http_address());
+    let open = connections(wanted, |i| if i % 2 == 0 { kube.clone() } else { gateway.clone() }).await;
     victim.is_well().await;
     drop(open);
     victim.is_well().await;

@@ -133,7 +133,7 @@ fn shown(response: &Response, name: &str) -> String {
     const VERSION: &str = r#""resourceVersion":""#;
     let body = response.text();
     let versioned = body.contains(VERSION);
-    let header = |name: &str| !LEFT_OUT.contains(&name) && !(versioned && name == "content-length");
+    let header = |name: &str| !(LEFT_OUT.contains(&name) || versioned && name == "content-length");
     let headers = response.headers.iter().filter(|(name, _)| header(name.as_str()));
     let mut lines: Vec<String> = headers.map(|(name, value)| format!("{name}: {value:?}")).collect();
     lines.sort();

@@ -184,8 +184,23 @@ impl Server {
 
     /// The memory that the server's process has now, in MiB; `None` where the system doesn't tell.
     pub fn memory(&self) -> Option<u64> {
+        self.memory_as("VmRSS:")
+    }
+
+    /// The most that it has had since it started, or since [`Server::forget_peak`], in MiB.
+    pub fn peak_memory(&self) -> Option<u64> {
+        self.memory_as("VmHWM:")
+    }
+
+    /// Lets the peak begin anew, where the system can do that.
+    pub fn forget_peak(&self) {
+        // Else it is that since the start, which is no lower.
+        let _ = std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5");
+    }
+
+    fn memory_as(&self, name: &str) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         Some(kib / 1024)
     }

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
-use super::super::super::listen::{Door, Stop};
+use super::super::super::listen::{Door, Stop, always};
 use super::*;
 use crate::auth::{AskForCertificate, Peer as Shown, REPLICA};
 use crate::kube_api::BODY_LIMIT;
@@ -190,7 +190,7 @@ impl Replica {
     async fn listen(&self, authority: &Authority) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let door = Door { listener, tls: Some(authority.server()), router: self.router.clone() };
+        let door = Door { listener, tls: Some(authority.server()), router: always(self.router.clone()) };
         tokio::spawn(door.serve(Stop::default()));
         address
     }

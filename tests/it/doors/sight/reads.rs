@@ -34,7 +34,7 @@ const ASKED: [&str; 13] = [
     r#"{ compare(from: "ORG/NAME:v1", to: "acme/open:v1") { changes { field before } } }"#,
     r#"{ suggest(text: "ORG/NAME") { text } }"#,
     r#"{ repositories(query: "ORG/NAME") { totalCount nodes { name } facets { keywords { value count } } } }"#,
-    r#"{ repositories(query: "ORG/NAME:v1") { totalCount nodes { matchedImage { name } } } }"#,
+    r#"{ repositories(query: "ORG/NAME:v1") { totalCount edges { matchedImage { name } } } }"#,
     r#"{ repositories(filter: { names: ["ORG/NAME"] }) { totalCount nodes { name } } }"#,
     r#"{ images(filter: { repositories: ["ORG/NAME"] }) { totalCount nodes { name } } }"#,
 ];

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use moka::sync::Cache;
 
-use super::problem::Problem;
 use crate::auth::Caller;
 use crate::clock::SharedClock;
 
@@ -28,41 +27,60 @@ const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE: HeaderName = HeaderName::from_static("ratelimit");
 
 /// All clients' buckets.
-pub(super) struct Rates {
+#[derive(Debug)]
+pub struct Rates {
     clock: SharedClock,
     /// How many requests a client makes a minute.
     requests: i64,
     /// When each client's bucket is full again, microseconds since 1970 (the generic cell rate algorithm).
     full_at: Cache<Arc<str>, Arc<AtomicI64>>,
+    /// The same of those who have not signed in.
+    anonymous: Arc<AtomicI64>,
 }
 
 /// What is left to a client after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rate {
+pub struct Rate {
     quota: i64,
     left: i64,
     /// In how many seconds the bucket is full again.
     full_in: i64,
 }
 
+/// A client has made all of its requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TooMany {
+    /// A sentence for the client.
+    pub detail: String,
+    /// In how many seconds it may make another.
+    pub wait_seconds: u64,
+}
+
 impl Rates {
-    pub(super) fn new(clock: SharedClock, requests: u32) -> Self {
+    /// So many requests a minute, at most [`MOST_REQUESTS`].
+    #[must_use]
+    pub fn new(clock: SharedClock, requests: u32) -> Self {
         let requests = i64::from(requests.clamp(1, MOST_REQUESTS));
-        Self { clock, requests, full_at: Cache::builder().max_capacity(CLIENTS).build() }
+        Self { clock, requests, full_at: Cache::builder().max_capacity(CLIENTS).build(), anonymous: Arc::default() }
     }
 
-    /// Takes one request of a client's: what is left to it, and the problem where nothing was.
-    pub(super) fn take(&self, caller: &Caller) -> (Rate, Result<(), Problem>) {
-        let quota = if caller.is_authenticated() { self.requests } else { self.requests * ANONYMOUS_SHARE };
-        let user: Arc<str> = caller.user().into();
-        let bucket = self.full_at.get_with(user, Arc::default);
+    /// Takes one request of a client's: what is left to it, and how long to wait where nothing was.
+    pub fn take(&self, caller: &Caller) -> (Rate, Result<(), TooMany>) {
+        let (quota, bucket) = if caller.is_authenticated() {
+            let user = caller.user();
+            let bucket = self.full_at.get(user).unwrap_or_else(|| self.full_at.get_with(user.into(), Arc::default));
+            (self.requests, bucket)
+        } else {
+            (self.requests * ANONYMOUS_SHARE, Arc::clone(&self.anonymous))
+        };
         let now = self.clock.now().as_microsecond();
         let (window, one) = (WINDOW_MS * 1000, WINDOW_MS * 1000 / quota);
         let full_at = |full: i64| full.max(now) + one;
         let taken = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full| {
             Some(full_at(full)).filter(|full| full - now <= window)
         });
-        let seconds = |micros: i64| micros.max(0).div_euclid(1_000_000) + 1;
+        // In whole seconds, the last of which is begun.
+        let seconds = |micros: i64| (micros + 999_999).div_euclid(1_000_000).max(1);
         match taken {
             Ok(before) => {
                 let spent = full_at(before) - now;
@@ -71,8 +89,8 @@ impl Rates {
             Err(full) => {
                 let detail = format!("a client makes {quota} requests a minute at most (limit: requests)");
                 let wait = seconds(full_at(full) - now - window);
-                let problem = Problem::too_many(detail, u64::try_from(wait).unwrap_or(1));
-                (Rate { quota, left: 0, full_in: seconds(full - now) }, Err(problem))
+                let too_many = TooMany { detail, wait_seconds: u64::try_from(wait).unwrap_or(1) };
+                (Rate { quota, left: 0, full_in: seconds(full - now) }, Err(too_many))
             }
         }
     }
@@ -80,7 +98,7 @@ impl Rates {
 
 impl Rate {
     /// Tells the client, if the answer doesn't: one that another replica gave tells what it has counted.
-    pub(super) fn tell(self, headers: &mut HeaderMap) {
+    pub fn tell(self, headers: &mut HeaderMap) {
         let Self { quota, left, full_in } = self;
         let told = [
             (POLICY, format!("\"requests\";q={quota};w={}", WINDOW_MS / 1000)),
