@@ -21,7 +21,7 @@ use tower::ServiceExt as _;
 use super::{Limits, TrustedDocuments, router};
 use crate::auth::users::Users;
 use crate::gateway::testing::Scene;
-use crate::gateway::{Answers, App, Origins};
+use crate::gateway::{Answers, App, Origins, Rates};
 use crate::registry::testing::{image, pack, repository};
 
 /// A door to a small catalogue.
@@ -142,5 +142,5 @@ async fn send(router: &Router, request: Request<Body>) -> Answer {
     let response = router.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
-    Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(bytes.to_vec()).unwrap() }
+    Answer { status: parts.status, headers: parts.headers, body: String::from_utf8_lossy(&bytes).into_owned() }
 }

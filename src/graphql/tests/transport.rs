@@ -174,6 +174,49 @@ async fn those_who_show_nothing_can_be_kept_out() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_made_all_of_its_requests_waits_and_others_don_t() {
+    let door = Door::open_with(|app| app.rates = Arc::new(Rates::new(app.registry.clock().clone(), 2))).await;
+    let bob = door.token("bob");
+    for left in [1, 0] {
+        let answer = door.ask_as(&bob, "{ keywords }").await;
+        assert_eq!((answer.status.as_u16(), answer.header("ratelimit-policy")), (200, "\"requests\";q=2;w=60"));
+        assert!(answer.header("ratelimit").starts_with(&format!("\"requests\";r={left};t=")));
+    }
+    let refused = door.ask_as(&bob, "{ keywords }").await;
+    assert_eq!((refused.status.as_u16(), refused.error().0.as_str()), (429, "RATE_LIMITED"));
+    assert_eq!((refused.header("retry-after"), refused.header("cache-control")), ("30", "no-store"));
+    assert!(refused.header("ratelimit").starts_with("\"requests\";r=0;t="));
+    // Whose credentials are no good is nobody in particular.
+    let nobody = door.ask_as("nosuch", "{ keywords }").await;
+    assert_eq!((nobody.status.as_u16(), nobody.header("ratelimit-policy")), (401, "\"requests\";q=200;w=60"));
+    door.ask("{ keywords }").await.data();
+}
+
+#[tokio::test]
+async fn an_answer_is_compressed_as_its_client_likes_it_and_each_form_has_a_tag() {
+    let door = Door::open().await;
+    let query = "query=%7B__schema%7Btypes%7Bname%20description%7D%7D%7D";
+    let plain = door.get(query, &[]).await;
+    assert_eq!((plain.headers.get("content-encoding"), plain.body.len() > 1400), (None, true));
+    let etag = plain.header("etag").trim_end_matches('"').to_owned();
+    for (accepted, coding) in [("gzip, deflate, br", "br"), ("gzip", "gzip")] {
+        let packed = door.get(query, &[("accept-encoding", accepted)]).await;
+        assert_eq!(packed.header("content-encoding"), coding);
+        assert_eq!(packed.header("etag"), format!("{etag}-{coding}\""));
+        assert!(packed.headers.get_all("vary").iter().any(|value| value.to_str().unwrap().contains("Accept-Encoding")));
+        let same = door.get(query, &[("if-none-match", packed.header("etag"))]).await;
+        assert_eq!((same.status.as_u16(), same.body.as_str()), (304, ""));
+    }
+    let posted = json!({ "query": "{ __schema { types { name description } } }" }).to_string();
+    let posted = door.post(&[("accept-encoding", "br")], posted).await;
+    assert_eq!((posted.header("content-encoding"), posted.headers.get("etag")), ("br", None));
+    assert_eq!(
+        door.post(&[("accept-encoding", "br")], r#"{"query":"{ keywords }"}"#).await.headers.get("content-encoding"),
+        None
+    );
+}
+
+#[tokio::test]
 async fn a_browser_gets_a_page_that_loads_only_what_is_here() {
     let door = Door::open().await;
     let request = Request::get("/graphql").header(ACCEPT, "text/html,*/*").body(Body::empty()).unwrap();
