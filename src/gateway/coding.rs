@@ -8,6 +8,8 @@ use flate2::write::GzEncoder;
 use http::HeaderValue;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap};
 
+use super::request::clauses;
+
 /// From this size on a body is compressed where the client takes it, in bytes: smaller ones are one packet anyway.
 pub const COMPRESS_FROM: usize = 1400;
 /// How hard brotli tries, of 11: it is then about as quick as gzip, and its answers are smaller.
@@ -16,8 +18,6 @@ const BROTLI_QUALITY: u32 = 4;
 const BROTLI_WINDOW: u32 = 20;
 /// How many bytes brotli's writer hands on at a time.
 const BROTLI_BUFFER: usize = 16 * 1024;
-/// The most clauses of an Accept-Encoding header that are looked at.
-const CLAUSES: usize = 32;
 
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +44,9 @@ impl Coding {
     /// The one that a client likes best; none where it takes none of them.
     #[must_use]
     pub fn accepted(headers: &HeaderMap) -> Option<Self> {
-        let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-        let clauses = values.flat_map(|value| value.split(',')).take(CLAUSES).map(clause);
         let mut named = [None; Self::ALL.len()];
-        let mut others = 0.0;
-        for (name, quality) in clauses {
+        let mut others = 0;
+        for (name, quality) in clauses(headers, ACCEPT_ENCODING) {
             match name {
                 "gzip" | "x-gzip" => named[Self::Gzip as usize] = Some(quality),
                 "br" => named[Self::Brotli as usize] = Some(quality),
@@ -58,7 +56,7 @@ impl Coding {
         }
         let liked = Self::ALL.map(|coding| (coding, named[coding as usize].unwrap_or(others)));
         // Of equals the last.
-        let best = liked.into_iter().filter(|(_, quality)| *quality > 0.0).max_by(|a, b| a.1.total_cmp(&b.1));
+        let best = liked.into_iter().filter(|(_, quality)| *quality > 0).max_by_key(|(_, quality)| *quality);
         best.map(|(coding, _)| coding)
     }
 
@@ -98,12 +96,6 @@ impl Coding {
 pub fn is_tag(tag: &str, etag: &str) -> bool {
     let tag = tag.strip_prefix("W/").unwrap_or(tag);
     tag == etag || Coding::ALL.iter().any(|coding| coding.tag(etag) == tag)
-}
-
-fn clause(text: &str) -> (&str, f32) {
-    let (name, rest) = text.split_once(';').unwrap_or((text, ""));
-    let quality = rest.trim().strip_prefix("q=").map_or(Some(1.0), |quality| quality.parse().ok());
-    (name.trim(), quality.unwrap_or(0.0))
 }
 
 #[cfg(test)]

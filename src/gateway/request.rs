@@ -20,7 +20,7 @@ use crate::search::Search;
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
 /// How long a body may take to come.
 pub const BODY_TIME: Duration = Duration::from_mins(1);
-/// The most clauses of an Accept header that are looked at.
+/// The most clauses of an Accept or Accept-Encoding header that are looked at.
 const CLAUSES: usize = 32;
 /// The most digits of a revision.
 pub const REVISION_DIGITS: usize = 19;
@@ -108,8 +108,13 @@ pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, (Status
 /// The media ranges that a client takes, each with its quality in thousandths; none where it doesn't say.
 #[must_use]
 pub fn accepted(headers: &HeaderMap) -> Vec<(&str, u32)> {
-    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).take(CLAUSES).map(clause).collect()
+    clauses(headers, ACCEPT).collect()
+}
+
+/// What a header lists that a client takes, each with its quality in thousandths.
+pub(super) fn clauses(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = (&str, u32)> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).take(CLAUSES).map(clause)
 }
 
 fn clause(text: &str) -> (&str, u32) {
