@@ -64,9 +64,10 @@ impl Rates {
         Self { clock, requests, full_at: Cache::builder().max_capacity(CLIENTS).build(), anonymous: Arc::default() }
     }
 
-    /// Takes one request of a client's: what is left to it, and how long to wait where nothing was.
-    pub fn take(&self, caller: &Caller) -> (Rate, Result<(), TooMany>) {
-        let (quota, bucket) = if caller.is_authenticated() {
+    /// Takes one request of a client's, `None` for one whose credentials are no good: what is left to it, and how long
+    /// to wait where nothing was.
+    pub fn take(&self, caller: Option<&Caller>) -> (Rate, Result<(), TooMany>) {
+        let (quota, bucket) = if let Some(caller) = caller.filter(|caller| caller.is_authenticated()) {
             let user = caller.user();
             let bucket = self.full_at.get(user).unwrap_or_else(|| self.full_at.get_with(user.into(), Arc::default));
             (self.requests, bucket)
@@ -124,18 +125,18 @@ mod tests {
         let clock = ManualClock::at(Timestamp::from_second(1_700_000_000).unwrap());
         let rates = Rates::new(clock.clone(), 60);
         let (alice, bob) = (Caller::authenticated("alice", []), Caller::authenticated("bob", []));
-        let (first, taken) = rates.take(&alice);
+        let (first, taken) = rates.take(Some(&alice));
         assert!(taken.is_ok());
         assert_eq!((first.quota, first.left), (60, 59));
         for _ in 1..60 {
-            assert!(rates.take(&alice).1.is_ok());
+            assert!(rates.take(Some(&alice)).1.is_ok());
         }
-        let (last, refused) = rates.take(&alice);
+        let (last, refused) = rates.take(Some(&alice));
         assert_eq!((refused.is_err(), last.left), (true, 0));
-        assert!(rates.take(&bob).1.is_ok());
+        assert!(rates.take(Some(&bob)).1.is_ok());
         clock.step_ms(1000);
-        assert!(rates.take(&alice).1.is_ok());
-        assert!(rates.take(&alice).1.is_err());
-        assert_eq!(rates.take(&Caller::anonymous()).0.quota, 6000);
+        assert!(rates.take(Some(&alice)).1.is_ok());
+        assert!(rates.take(Some(&alice)).1.is_err());
+        assert_eq!(rates.take(Some(&Caller::anonymous())).0.quota, 6000);
     }
 }

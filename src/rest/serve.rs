@@ -154,9 +154,7 @@ async fn dispatch(shared: Arc<Shared>, route: Option<&'static Route>, request: R
     let app = &shared.app;
     let peer = parts.extensions.get::<Arc<Peer>>().cloned();
     let caller = gateway::caller(&app.authenticator, app.anonymous, peer.as_deref(), &parts.headers).await;
-    // Those whose credentials are no good are nobody.
-    let nobody = Caller::anonymous();
-    let (rate, taken) = app.rates.take(caller.as_ref().unwrap_or(&nobody));
+    let (rate, taken) = app.rates.take(caller.as_ref().ok());
     let answered = match taken {
         Ok(()) => asked(&shared, route, caller, Request::from_parts(parts, body)).await,
         Err(too_many) => Err(Problem::too_many(too_many.detail, too_many.wait_seconds)),

@@ -144,9 +144,7 @@ fn preflight(shared: &Shared, headers: &HeaderMap) -> Response {
 async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
     let caller = caller(&shared, peer.as_deref(), request.headers()).await;
-    // Those whose credentials are no good are nobody.
-    let nobody = Caller::anonymous();
-    let (rate, taken) = shared.app.rates.take(caller.as_ref().unwrap_or(&nobody));
+    let (rate, taken) = shared.app.rates.take(caller.as_ref().ok());
     let mut response = match taken {
         Ok(()) => counted(&shared, caller, request).await,
         Err(too_many) => respond::too_many(&too_many, negotiate::media(request.headers())),

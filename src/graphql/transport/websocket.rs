@@ -236,7 +236,7 @@ impl Connection {
             let message = format!("{OPERATIONS} operations go on over a connection at most (limit: operations)");
             return failed(server_error(ErrorCode::LimitExceeded, message));
         }
-        if let Err(too_many) = self.shared.app.rates.take(&caller).1 {
+        if let Err(too_many) = self.shared.app.rates.take(Some(&caller)).1 {
             return failed(server_error(ErrorCode::RateLimited, too_many.detail));
         }
         let Ok(permit) = Arc::clone(&self.shared.streams).try_acquire_owned() else {
