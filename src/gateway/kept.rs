@@ -38,8 +38,6 @@ pub struct Answer {
     /// The filling of the graph that the clocks are of.
     generation: u64,
     clocks: Box<[Clock]>,
-    /// The last revision at which all of them were seen to stand: at that one nobody has to look again.
-    stood: AtomicU64,
     /// Up to which revision a text was searched for, where one was.
     searched: Option<Revision>,
     /// Whether it may be another once the search has come further, though no clock moves.
@@ -133,7 +131,6 @@ impl Answer {
         Self {
             generation: visible.generation(),
             clocks: reads.clocks(visible),
-            stood: AtomicU64::new(visible.revision().0),
             searched: reads.searched(),
             provisional: reads.is_provisional(visible),
             body,
@@ -161,7 +158,6 @@ impl Answer {
         Self {
             generation: 0,
             clocks: Box::default(),
-            stood: AtomicU64::new(0),
             searched: None,
             provisional: false,
             body,
@@ -182,7 +178,6 @@ impl Answer {
         Self {
             generation: self.generation,
             clocks: self.clocks.clone(),
-            stood: AtomicU64::new(self.stood.load(Ordering::Relaxed)),
             searched: self.searched,
             provisional: self.provisional,
             body: Bytes::new(),
@@ -201,15 +196,9 @@ impl Answer {
     /// Whether it is still right for what `visible` shows.
     #[must_use]
     pub fn stands(&self, visible: &Visible) -> bool {
-        if self.provisional || self.generation != visible.generation() {
-            return false;
-        }
-        let now = visible.revision().0;
-        let stands = self.stood.load(Ordering::Relaxed) == now || self.clocks.iter().all(|clock| clock.stands(visible));
-        if stands {
-            self.stood.store(now, Ordering::Relaxed);
-        }
-        stands
+        !self.provisional
+            && self.generation == visible.generation()
+            && self.clocks.iter().all(|clock| clock.stands(visible))
     }
 
     /// Whether it may be another once the search has come further.

@@ -77,7 +77,7 @@ impl Events {
         let definitions = Some(table::definitions(kind));
         let writer = Writer { kind, form: accepted.form, include, clock, definitions };
         let over = until.clone().over_owned().fuse();
-        let ended = watch.caller().end().map(futures::FutureExt::fuse);
+        let ended = watch.caller().end().map(FutureExt::fuse);
         Self { watch, writer, until, over, ended, pending: None, hold: None }
     }
 

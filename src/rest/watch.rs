@@ -105,9 +105,6 @@ pub(super) fn recalled(shared: &Shared, endpoint: Endpoint, caller: &Caller, par
 fn current(call: &Call, view: &View) -> Result<Arc<Answer>, Problem> {
     let key = key(&call.uri, &call.caller, view.visible());
     let answers = &call.shared.app.answers;
-    if let Some(answer) = answers.recall(&key, view.visible()) {
-        return Ok(answer);
-    }
     if let Some(answer) = answers.get(&key, view.visible()) {
         answers.note(key, &answer);
         return Ok(answer);
