@@ -16,7 +16,7 @@ use super::inside::Inside;
 use super::reads::{Both, SMALL_PACK, metric, overwrite, spread};
 use crate::client::{Ask, Client, Http, NUMBER};
 use crate::data::{Data, REPOSITORIES, TAGS};
-use crate::measure::{Pairs, Plan, Side, in_turns, thread_seconds};
+use crate::measure::{Plan, Side, in_turns, thread_seconds};
 use crate::process::Server;
 use crate::report::{Report, Target};
 
@@ -54,38 +54,21 @@ pub async fn rows(both: &Both<'_>, small: &Server, data: &Data, report: &mut Rep
     never_seen(both.plan, small, data, &both.root.join("gateway"), report).await;
 }
 
-/// The same bytes by the same listener, from us and from the bare server.
-async fn against_bare(both: &Both<'_>, ask: &Ask, bare: &Ask) -> (Pairs, usize) {
-    let client = Client::of_gateway(both.server);
-    let (status, bytes) = client.ask(ask).await;
+/// The same bytes by the same listener, from us and from the bare server: a row of the table.
+async fn against_bare(both: &Both<'_>, what: &str, ask: &Ask, bare: &Ask, target: Target, report: &mut Report) {
+    let (status, bytes) = Client::of_gateway(both.server).ask(ask).await;
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&bytes));
     Client::new(both.bare).ask(&Ask::put("/set", bytes.clone())).await;
-    let mut ours = client.load(Http::One, ask).await;
-    let mut theirs = Client::of_gateway(both.bare).load(Http::One, bare).await;
-    let pairs = in_turns(both.plan.pairs, async |side| match side {
-        Side::A => theirs.cost(both.bare, both.plan.slice).await,
-        Side::B => ours.cost(both.server, both.plan.slice).await,
-    })
-    .await;
-    (pairs, bytes.len())
-}
-
-fn micros(pairs: &Pairs, bytes: usize) -> String {
-    let (bare, ours) = pairs.means();
-    format!("{bytes} bytes, {:.1} µs a request, bare {:.1} µs", ours * 1e6, bare * 1e6)
+    let pairs = both.against_bare(Client::of_gateway, Http::One, ask, bare).await;
+    let (theirs, ours) = pairs.means();
+    let note = format!("{} bytes, {:.1} µs a request, bare {:.1} µs", bytes.len(), ours * 1e6, theirs * 1e6);
+    report.ratio(what, "bare axum handler", pairs.ratio(), target, &note);
 }
 
 async fn repeated(both: &Both<'_>, report: &mut Report) {
     let ask = page(&Value::Null);
     let bare = Ask::post("/bytes", ask.body.clone());
-    let (pairs, bytes) = against_bare(both, &ask, &bare).await;
-    report.ratio(
-        "GraphQL store page, repeated, HTTP/1.1",
-        "bare axum handler",
-        pairs.ratio(),
-        Target::AtLeast(0.75),
-        &micros(&pairs, bytes),
-    );
+    against_bare(both, "GraphQL store page, repeated, HTTP/1.1", &ask, &bare, Target::AtLeast(0.75), report).await;
 }
 
 async fn pack_by_rest(both: &Both<'_>, report: &mut Report) {
@@ -94,14 +77,8 @@ async fn pack_by_rest(both: &Both<'_>, report: &mut Report) {
     let client = Client::of_gateway(both.server);
     let made = client.json(&Ask::post("/api/v1/datapacks", pack.to_string())).await;
     let path = format!("/api/v1/datapacks/{}", made["name"].as_str().unwrap_or_else(|| panic!("{made}")));
-    let (pairs, bytes) = against_bare(both, &Ask::get(path), &Ask::get("/bytes")).await;
-    report.ratio(
-        "cached DataPack GET by REST, HTTP/1.1",
-        "bare axum handler",
-        pairs.ratio(),
-        Target::AtLeast(0.8),
-        &micros(&pairs, bytes),
-    );
+    let (ask, bare) = (Ask::get(path), Ask::get("/bytes"));
+    against_bare(both, "cached DataPack GET by REST, HTTP/1.1", &ask, &bare, Target::AtLeast(0.8), report).await;
 }
 
 /// A page of one organization while images of others are written: how many of its answers were kept ones.

@@ -46,10 +46,11 @@ pub fn spread(images: usize, count: usize, from: usize) -> Vec<String> {
 }
 
 impl Both<'_> {
-    /// What a request costs here, against what it costs there: B divided by A is how well A does.
-    async fn against_bare(&self, http: Http, ask: &Ask, bare: &Ask) -> Pairs {
-        let mut ours = Client::new(self.server).load(http, ask).await;
-        let mut theirs = Client::new(self.bare).load(http, bare).await;
+    /// What a request costs here, against what it costs there, both asked by clients `of` one door: B divided by A is how
+    /// well A does.
+    pub async fn against_bare(&self, of: fn(&Server) -> Client, http: Http, ask: &Ask, bare: &Ask) -> Pairs {
+        let mut ours = of(self.server).load(http, ask).await;
+        let mut theirs = of(self.bare).load(http, bare).await;
         in_turns(self.plan.pairs, async |side| match side {
             Side::A => theirs.cost(self.bare, self.plan.slice).await,
             Side::B => ours.cost(self.server, self.plan.slice).await,
@@ -70,7 +71,7 @@ impl Both<'_> {
         };
         Client::new(self.bare).ask(&Ask::put("/set", bytes.clone())).await;
         for http in [Http::One, Http::Two] {
-            let pairs = self.against_bare(http, &Ask::get(&path), &Ask::get("/bytes")).await;
+            let pairs = self.against_bare(Client::new, http, &Ask::get(&path), &Ask::get("/bytes")).await;
             let what = format!("cached DataPack GET, TLS, {}", http.name());
             report.ratio(&what, "bare axum handler", pairs.ratio(), Target::AtLeast(0.8), &note(&pairs));
         }
@@ -82,7 +83,7 @@ impl Both<'_> {
         let post = Ask::post(format!("{GROUP}/datapacks"), body.clone());
         let (_, bytes) = client.ask(&post).await;
         Client::new(self.bare).ask(&Ask::put("/set", bytes.clone())).await;
-        let pairs = self.against_bare(Http::One, &post, &Ask::post("/bytes", body)).await;
+        let pairs = self.against_bare(Client::new, Http::One, &post, &Ask::post("/bytes", body)).await;
         let (bare, ours) = pairs.means();
         let note = format!("{} bytes, {:.1} µs a request, bare {:.1} µs", bytes.len(), ours * 1e6, bare * 1e6);
         report.ratio(

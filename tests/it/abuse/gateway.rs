@@ -25,7 +25,7 @@ use crate::harness::{Client, Response, within};
 /// others wait for it: whatever the server waits for (a turn, a body, a header, a message) it waits for longer than this.
 const OTHERS: Duration = Duration::from_secs(4);
 /// How much more memory the server may have at any moment of an attack that its limits let have nothing, in MiB: what is
-/// read and parsed at a time, the kept answers of two doors (64 MiB each), and what the allocator has not given back.
+/// read and parsed at a time, the kept answers (128 MiB), and what the allocator has not given back.
 const NOTHING: u64 = 256;
 /// The largest refusal, in bytes: whoever attacks is told what is wrong, not sent what it has sent.
 const REFUSAL: usize = 64 * 1024;
