@@ -78,6 +78,8 @@ do {
   cursor = tagged.next;
 } while (cursor !== null);
 assert.deepEqual(tags.sort(), ['1.0', '2.0']);
+const images = ok(await nobody.GET('/images', { params: { query: { repository: ['rest/app'], sort: 'name' } } }));
+assert.deepEqual(images.items.map((item) => item.name), ['rest/app:1.0', 'rest/app:2.0']);
 
 const resolved = ok(await nobody.POST('/resolve', { body: { names: ['rest/app:1.0', 'rest/app:3.0'] } }));
 assert.deepEqual(resolved.entries.map((entry) => entry.image?.tag), ['1.0', undefined]);

@@ -447,6 +447,9 @@ fn write_responses(endpoint: Endpoint, method: &Method) -> Vec<(u16, Response)> 
 }
 
 fn body(endpoint: Endpoint, method: &Method) -> Option<RequestBody> {
+    if matches!(*method, Method::GET | Method::DELETE) {
+        return None;
+    }
     let json = |name: &str| json_content(schema(name));
     let body = RequestBodyBuilder::new().required(Some(Required::True));
     let name = match endpoint {
@@ -473,14 +476,13 @@ fn body(endpoint: Endpoint, method: &Method) -> Option<RequestBody> {
         Endpoint::Resolve => "ResolveInput",
         _ => return None,
     };
-    match method.as_str() {
-        "DELETE" | "GET" => None,
-        "PATCH" => {
-            let about = "What is left out stays, null clears (RFC 7386).";
-            Some(body.description(Some(about)).content("application/merge-patch+json", json(name)).build())
-        }
-        _ => Some(body.content("application/json", json(name)).build()),
-    }
+    let body = if *method == Method::PATCH {
+        let about = "What is left out stays, null clears (RFC 7386).";
+        body.description(Some(about)).content("application/merge-patch+json", json(name))
+    } else {
+        body.content("application/json", json(name))
+    };
+    Some(body.build())
 }
 
 fn operation(path: &str, endpoint: Endpoint, method: &Method) -> Operation {

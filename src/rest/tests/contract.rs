@@ -42,6 +42,8 @@ fn each_route_and_method_is_an_operation_with_its_problems() {
                 assert!(operation["responses"].get(status).is_some(), "{id} {status}");
             }
             assert!(!operation["summary"].as_str().unwrap().is_empty());
+            let takes_body = !matches!(*method, Method::GET | Method::DELETE);
+            assert_eq!(operation.get("requestBody").is_some(), takes_body, "the body of {id}");
         }
     }
 }
