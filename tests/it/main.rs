@@ -8,6 +8,7 @@
 
 mod abuse;
 mod access;
+mod browser;
 mod clock;
 mod cluster;
 mod contract;

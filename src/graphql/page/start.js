@@ -31,10 +31,10 @@
     const type = response.headers.get('content-type') || '';
     return type.startsWith('text/event-stream') ? events(response) : response.json();
   }
-  ReactDOM.render(
+  ReactDOM.createRoot(document.getElementById('page')).render(
     React.createElement(GraphiQL, {
       fetcher: fetcher,
-      headerEditorEnabled: true,
+      isHeadersEditorEnabled: true,
       shouldPersistHeaders: false,
       defaultQuery:
         '# The store: the most downloaded repositories, with what there is to choose from.\n' +
@@ -42,6 +42,5 @@
         '    nodes { name downloadCount latestImage { tag description iconUrl } }\n' +
         '    facets { keywords { value count } }\n  }\n}\n',
     }),
-    document.getElementById('page'),
   );
 })();
