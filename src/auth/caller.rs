@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -170,7 +170,9 @@ impl Caller {
     /// Somebody who has shown nothing.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self::new(ANONYMOUS, vec![UNAUTHENTICATED.to_owned()], ANONYMOUS.into())
+        static NOBODY: LazyLock<Caller> =
+            LazyLock::new(|| Caller::new(ANONYMOUS, vec![UNAUTHENTICATED.to_owned()], ANONYMOUS.into()));
+        NOBODY.clone()
     }
 
     /// The server's own controllers and its start-up.

@@ -2,6 +2,7 @@
 //! there in the snapshot of the request, so that nothing is ever invalidated, and what was written elsewhere in the
 //! catalogue costs nothing. Who asks is in the key.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -28,7 +29,16 @@ const PLACES: usize = 4096;
 /// After so many answers that were found so the cache itself is asked, so that it knows what is in use.
 const TOLD_EVERY: u64 = 64;
 
-/// What an answer is of.
+/// The longest question that is found so, in bytes.
+const LONGEST_WORDS: usize = 4096;
+/// Room for whoever asks, and for the lengths of the parts.
+const USUAL_WORDS: usize = 192;
+
+/// What is asked, and who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question(Vec<u8>);
+
+/// What an answer is kept by: a digest of the question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key([u8; 32]);
 
@@ -46,6 +56,8 @@ pub struct Answer {
     pub body: Bytes,
     /// A digest of it, in quotes.
     pub etag: String,
+    /// The same as a header's value.
+    pub etag_value: HeaderValue,
     /// The Link header that goes with it.
     pub link: Option<HeaderValue>,
     /// The body in each coding that somebody took it in, where it is smaller so.
@@ -56,15 +68,17 @@ pub struct Answer {
 #[derive(Debug, Clone)]
 pub struct Answers {
     cache: Cache<Key, Arc<Answer>>,
-    /// One for each of some keys: what was last asked for by one of them.
+    /// One for each of some questions: the one of them that was asked last.
     places: Arc<[ArcSwapOption<Noted>]>,
+    /// Which place a question has.
+    hasher: RandomState,
     counts: Arc<Counts>,
 }
 
 /// An answer of the cache, for as long as it is there, and a question that it is the answer to.
 #[derive(Debug)]
 struct Noted {
-    key: Key,
+    question: Question,
     answer: Weak<Answer>,
 }
 
@@ -87,14 +101,15 @@ pub struct AnswerStats {
     pub bytes: u64,
 }
 
-impl Key {
+impl Question {
     /// Of what `parts` say, asked by `caller` with what it sees.
     #[must_use]
     pub fn new(parts: &[&[u8]], caller: &Caller, visible: &Visible) -> Self {
-        let mut hasher = Sha256::new();
+        let mut words = Vec::with_capacity(parts.iter().map(|part| part.len()).sum::<usize>() + USUAL_WORDS);
+        // How many there are, and how long each is: no two questions are the same words.
         let mut part = |bytes: &[u8]| {
-            hasher.update((bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
+            words.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+            words.extend_from_slice(bytes);
         };
         part(&(parts.len() as u64).to_le_bytes());
         for one in parts {
@@ -114,12 +129,13 @@ impl Key {
         for group in caller.groups() {
             part(group.as_bytes());
         }
-        Self(hasher.finalize().into())
+        Self(words)
     }
 
-    /// Its place among the [`PLACES`].
-    fn place(&self) -> usize {
-        usize::from(u16::from_le_bytes([self.0[0], self.0[1]])) % PLACES
+    /// What its answer is kept by.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key(Sha256::digest(&self.0).into())
     }
 }
 
@@ -127,7 +143,7 @@ impl Answer {
     /// One that was read from what `reads` says of what `visible` shows.
     #[must_use]
     pub fn new(reads: &Reads, visible: &Visible, body: Bytes, link: Option<HeaderValue>) -> Self {
-        let etag = Self::tag(&body);
+        let (etag, etag_value) = tags(&body);
         Self {
             generation: visible.generation(),
             clocks: reads.clocks(visible),
@@ -135,6 +151,7 @@ impl Answer {
             provisional: reads.is_provisional(visible),
             body,
             etag,
+            etag_value,
             link,
             packed: Default::default(),
         }
@@ -154,7 +171,7 @@ impl Answer {
     /// One that is the same whatever the catalogue is.
     #[must_use]
     pub fn fixed(body: Bytes) -> Self {
-        let etag = Self::tag(&body);
+        let (etag, etag_value) = tags(&body);
         Self {
             generation: 0,
             clocks: Box::default(),
@@ -162,6 +179,7 @@ impl Answer {
             provisional: false,
             body,
             etag,
+            etag_value,
             link: None,
             packed: Default::default(),
         }
@@ -182,6 +200,7 @@ impl Answer {
             provisional: self.provisional,
             body: Bytes::new(),
             etag: self.etag.clone(),
+            etag_value: self.etag_value.clone(),
             link: None,
             packed: Default::default(),
         }
@@ -217,6 +236,13 @@ impl Answer {
     }
 }
 
+/// The entity tag of a body, also as a header's value.
+fn tags(body: &[u8]) -> (String, HeaderValue) {
+    let tag = Answer::tag(body);
+    let value = HeaderValue::from_str(&tag).expect("it is hexadecimal");
+    (tag, value)
+}
+
 fn weight(_: &Key, answer: &Arc<Answer>) -> u32 {
     u32::try_from(answer.weight()).unwrap_or(u32::MAX)
 }
@@ -225,20 +251,20 @@ impl Default for Answers {
     fn default() -> Self {
         let cache = Cache::builder().max_capacity(ANSWER_BYTES).weigher(weight).build();
         let places = std::iter::repeat_with(ArcSwapOption::empty).take(PLACES).collect();
-        Self { cache, places, counts: Arc::default() }
+        Self { cache, places, hasher: RandomState::new(), counts: Arc::default() }
     }
 }
 
 impl Answers {
     /// The answer to a question that was put in just these words before, if it is still right for what `visible` shows.
     #[must_use]
-    pub fn recall(&self, key: &Key, visible: &Visible) -> Option<Arc<Answer>> {
+    pub fn recall(&self, question: &Question, visible: &Visible) -> Option<Arc<Answer>> {
         let found = self.counts.hits.load(Ordering::Relaxed);
         if found.is_multiple_of(TOLD_EVERY) {
             return None;
         }
-        let noted = self.places[key.place()].load();
-        let answer = noted.as_ref().filter(|noted| noted.key == *key)?.answer.upgrade()?;
+        let noted = self.place(question).load();
+        let answer = noted.as_ref().filter(|noted| noted.question == *question)?.answer.upgrade()?;
         if !answer.stands(visible) {
             return None;
         }
@@ -247,8 +273,16 @@ impl Answers {
     }
 
     /// Notes the answer that [`Answers::get`] gave, or that was [`put`](Answers::put), for [`Answers::recall`].
-    pub fn note(&self, key: Key, answer: &Arc<Answer>) {
-        self.places[key.place()].store(Some(Arc::new(Noted { key, answer: Arc::downgrade(answer) })));
+    pub fn note(&self, question: Question, answer: &Arc<Answer>) {
+        if question.0.len() <= LONGEST_WORDS {
+            self.place(&question).store(Some(Arc::new(Noted { question, answer: Arc::downgrade(answer) })));
+        }
+    }
+
+    /// A question's place among the [`PLACES`].
+    fn place(&self, question: &Question) -> &ArcSwapOption<Noted> {
+        let hash = self.hasher.hash_one(&question.0);
+        &self.places[usize::try_from(hash % PLACES as u64).unwrap_or_default()]
     }
 
     /// The answer, if it is still right for what `visible` shows.

@@ -25,13 +25,13 @@ pub use catalog::{
 };
 pub use coding::{COMPRESS_FROM, Coding, is_tag};
 pub use facets::{Facet, FacetField, Facets};
-pub use kept::{ANSWER_BYTES, Answer, AnswerStats, Answers, Key, LARGEST_ANSWER};
+pub use kept::{ANSWER_BYTES, Answer, AnswerStats, Answers, Key, LARGEST_ANSWER, Question};
 pub use page::{LONGEST_CURSOR, LONGEST_PAGE, PAGE, Page, PageArgs, images, organizations, repositories, tags};
 pub use quota::{ANONYMOUS_PACKS, Quota};
 pub use rate::{ANONYMOUS_SHARE, CLIENTS, MOST_REQUESTS, REQUESTS, Rate, Rates, TooMany};
 pub use request::{
-    BODY_LIMIT, BODY_TIME, MIN_REVISION, Origins, REVISION, REVISION_DIGITS, SEARCH_REVISION, accepted, are_tags,
-    caller, names_tag, reach, reach_search, read_body,
+    BODY_LIMIT, BODY_TIME, MIN_REVISION, Origins, REVISION, REVISION_DIGITS, SEARCH_REVISION, USUAL_HEADERS, VARY_KEPT,
+    VARY_OTHERS, accepted, are_tags, caller, names_tag, reach, reach_search, read_body,
 };
 pub use view::{Clock, Reads, View};
 pub use work::{LIGHT, LOOKS, ROUNDS, TEXT_BYTES};

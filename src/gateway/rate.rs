@@ -36,12 +36,14 @@ pub struct Rates {
     full_at: Cache<Arc<str>, Arc<AtomicI64>>,
     /// The same of those who have not signed in.
     anonymous: Arc<AtomicI64>,
+    /// What is told of the rate of a client, and of theirs.
+    policies: [HeaderValue; 2],
 }
 
 /// What is left to a client after a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rate {
-    quota: i64,
+    policy: HeaderValue,
     left: i64,
     /// In how many seconds the bucket is full again.
     full_in: i64,
@@ -61,19 +63,26 @@ impl Rates {
     #[must_use]
     pub fn new(clock: SharedClock, requests: u32) -> Self {
         let requests = i64::from(requests.clamp(1, MOST_REQUESTS));
-        Self { clock, requests, full_at: Cache::builder().max_capacity(CLIENTS).build(), anonymous: Arc::default() }
+        let policies = [requests, requests * ANONYMOUS_SHARE].map(|quota| {
+            let policy = format!("\"requests\";q={quota};w={}", WINDOW_MS / 1000);
+            HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("\"requests\""))
+        });
+        let full_at = Cache::builder().max_capacity(CLIENTS).build();
+        Self { clock, requests, full_at, anonymous: Arc::default(), policies }
     }
 
     /// Takes one request of a client's, `None` for one whose credentials are no good: what is left to it, and how long
     /// to wait where nothing was.
     pub fn take(&self, caller: Option<&Caller>) -> (Rate, Result<(), TooMany>) {
-        let (quota, bucket) = if let Some(caller) = caller.filter(|caller| caller.is_authenticated()) {
+        let [of_one, of_all] = &self.policies;
+        let (quota, policy, bucket) = if let Some(caller) = caller.filter(|caller| caller.is_authenticated()) {
             let user = caller.user();
             let bucket = self.full_at.get(user).unwrap_or_else(|| self.full_at.get_with(user.into(), Arc::default));
-            (self.requests, bucket)
+            (self.requests, of_one, bucket)
         } else {
-            (self.requests * ANONYMOUS_SHARE, Arc::clone(&self.anonymous))
+            (self.requests * ANONYMOUS_SHARE, of_all, Arc::clone(&self.anonymous))
         };
+        let policy = policy.clone();
         let now = self.clock.now().as_microsecond();
         let (window, one) = (WINDOW_MS * 1000, WINDOW_MS * 1000 / quota);
         let full_at = |full: i64| full.max(now) + one;
@@ -85,13 +94,13 @@ impl Rates {
         match taken {
             Ok(before) => {
                 let spent = full_at(before) - now;
-                (Rate { quota, left: (window - spent) / one, full_in: seconds(spent) }, Ok(()))
+                (Rate { policy, left: (window - spent) / one, full_in: seconds(spent) }, Ok(()))
             }
             Err(full) => {
                 let detail = format!("a client makes {quota} requests a minute at most (limit: requests)");
                 let wait = seconds(full_at(full) - now - window);
                 let too_many = TooMany { detail, wait_seconds: u64::try_from(wait).unwrap_or(1) };
-                (Rate { quota, left: 0, full_in: seconds(full - now) }, Err(too_many))
+                (Rate { policy, left: 0, full_in: seconds(full - now) }, Err(too_many))
             }
         }
     }
@@ -100,15 +109,11 @@ impl Rates {
 impl Rate {
     /// Tells the client, if the answer doesn't: one that another replica gave tells what it has counted.
     pub fn tell(self, headers: &mut HeaderMap) {
-        let Self { quota, left, full_in } = self;
-        let told = [
-            (POLICY, format!("\"requests\";q={quota};w={}", WINDOW_MS / 1000)),
-            (RATE, format!("\"requests\";r={left};t={full_in}")),
-        ];
-        for (name, value) in told {
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                headers.entry(name).or_insert(value);
-            }
+        headers.entry(POLICY).or_insert(self.policy);
+        let (mut left, mut full_in) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let told = ["\"requests\";r=", left.format(self.left), ";t=", full_in.format(self.full_in)];
+        if let Ok(rate) = HeaderValue::try_from(told.concat()) {
+            headers.entry(RATE).or_insert(rate);
         }
     }
 }
@@ -127,7 +132,10 @@ mod tests {
         let (alice, bob) = (Caller::authenticated("alice", []), Caller::authenticated("bob", []));
         let (first, taken) = rates.take(Some(&alice));
         assert!(taken.is_ok());
-        assert_eq!((first.quota, first.left), (60, 59));
+        assert_eq!((first.policy.as_bytes(), first.left), (&b"\"requests\";q=60;w=60"[..], 59));
+        let mut told = HeaderMap::new();
+        first.tell(&mut told);
+        assert_eq!(told[RATE], "\"requests\";r=59;t=1");
         for _ in 1..60 {
             assert!(rates.take(Some(&alice)).1.is_ok());
         }
@@ -137,6 +145,7 @@ mod tests {
         clock.step_ms(1000);
         assert!(rates.take(Some(&alice)).1.is_ok());
         assert!(rates.take(Some(&alice)).1.is_err());
-        assert_eq!(rates.take(Some(&Caller::anonymous())).0.quota, 6000);
+        let policy = rates.take(Some(&Caller::anonymous())).0.policy;
+        assert_eq!(policy, "\"requests\";q=6000;w=60");
     }
 }

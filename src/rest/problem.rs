@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::api::Kind;
 use crate::error::Error;
+use crate::gateway::VARY_OTHERS;
 use crate::model::{ErrorCode, Fault, faults};
 
 /// The media type of errors.
@@ -186,7 +187,7 @@ impl Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.append(VARY, HeaderValue::from_static("Accept, Authorization"));
+        headers.insert(VARY, VARY_OTHERS);
         if let Some(allow) = self.allow.and_then(|allow| HeaderValue::from_str(&allow).ok()) {
             headers.insert(ALLOW, allow);
         }

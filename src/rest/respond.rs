@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, LOCATION, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::gateway::{Answer, Coding, REVISION, SEARCH_REVISION, is_tag, names_tag};
+use crate::gateway::{Answer, Coding, REVISION, SEARCH_REVISION, USUAL_HEADERS, VARY_KEPT, is_tag, names_tag};
 use crate::graph::Revision;
 
 /// What a request says that decides the form of its answer.
@@ -31,12 +31,16 @@ pub(super) fn read(
     told: Told<'_>,
 ) -> Response {
     let (body, coding) = answer.body_in(Coding::accepted(told.headers));
-    let etag = coding.map_or_else(|| answer.etag.clone(), |coding| coding.tag(&answer.etag));
+    let etag = coding.map_or_else(
+        || Some(answer.etag_value.clone()),
+        |coding| HeaderValue::from_str(&coding.tag(&answer.etag)).ok(),
+    );
     let mut response = if has(told.headers, &answer.etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let mut response = Response::new(Body::from(body.clone()));
         let headers = response.headers_mut();
+        headers.reserve(USUAL_HEADERS);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(coding) = coding {
@@ -48,12 +52,12 @@ pub(super) fn read(
         response
     };
     let headers = response.headers_mut();
-    if let Ok(etag) = HeaderValue::from_str(&etag) {
+    if let Some(etag) = etag {
         headers.insert(ETAG, etag);
     }
     let control = if told.signed_in { "private, no-cache" } else { "public, no-cache" };
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(control));
-    headers.append(VARY, HeaderValue::from_static("Accept, Accept-Encoding, Authorization"));
+    headers.insert(VARY, VARY_KEPT);
     headers.insert(REVISION, revision.0.into());
     if let Some(searched) = searched {
         headers.insert(SEARCH_REVISION, searched.0.into());

@@ -122,10 +122,32 @@ impl Call {
 }
 
 async fn answer(shared: Arc<Shared>, route: Option<&'static Route>, request: Request<Body>) -> Response {
-    let allowed = shared.app.origins.allowed(request.headers());
-    let mut response = dispatch(shared, route, request).await;
+    let app = &shared.app;
+    let allowed = app.origins.allowed(request.headers());
+    let mut response = if let (&Method::OPTIONS, Some(route)) = (request.method(), route) {
+        preflight(&shared, route, request.headers())
+    } else {
+        let peer = request.extensions().get::<Arc<Peer>>().cloned();
+        let caller = gateway::caller(&app.authenticator, app.anonymous, peer.as_deref(), request.headers()).await;
+        let (rate, taken) = app.rates.take(caller.as_ref().ok());
+        let mut response = match (taken, route, &caller) {
+            (Err(too_many), ..) => Problem::too_many(too_many.detail, too_many.wait_seconds).into_response(),
+            (Ok(()), Some(route), Ok(caller))
+                if let Some(kept) = watch::recalled(&shared, route.endpoint, caller, &request) =>
+            {
+                kept
+            }
+            // What is kept is answered without room for all that this may have to wait for.
+            (Ok(()), ..) => {
+                let asked = Box::pin(asked(&shared, route, caller, request));
+                asked.await.unwrap_or_else(Problem::into_response)
+            }
+        };
+        rate.tell(response.headers_mut());
+        response
+    };
     let headers = response.headers_mut();
-    headers.append(VARY, HeaderValue::from_static("Origin"));
+    headers.entry(VARY).or_insert(HeaderValue::from_static("Origin"));
     if let Some(origin) = allowed {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
@@ -144,24 +166,6 @@ fn methods(route: &Route) -> String {
     }
     all.push("OPTIONS");
     all.join(", ")
-}
-
-async fn dispatch(shared: Arc<Shared>, route: Option<&'static Route>, request: Request<Body>) -> Response {
-    let (parts, body) = request.into_parts();
-    if let (&Method::OPTIONS, Some(route)) = (&parts.method, route) {
-        return preflight(&shared, route, &parts.headers);
-    }
-    let app = &shared.app;
-    let peer = parts.extensions.get::<Arc<Peer>>().cloned();
-    let caller = gateway::caller(&app.authenticator, app.anonymous, peer.as_deref(), &parts.headers).await;
-    let (rate, taken) = app.rates.take(caller.as_ref().ok());
-    let answered = match taken {
-        Ok(()) => asked(&shared, route, caller, Request::from_parts(parts, body)).await,
-        Err(too_many) => Err(Problem::too_many(too_many.detail, too_many.wait_seconds)),
-    };
-    let mut response = answered.unwrap_or_else(Problem::into_response);
-    rate.tell(response.headers_mut());
-    response
 }
 
 /// Answers a request that is counted. What isn't there isn't, whoever asks.
@@ -213,11 +217,6 @@ async fn here(
     body: Body,
 ) -> Result<Response, Problem> {
     bounded(&parts.headers)?;
-    if *read == Method::GET
-        && let Some(response) = watch::recalled(shared, endpoint, &caller, &parts)
-    {
-        return Ok(response);
-    }
     let names = RawPathParams::from_request_parts(&mut parts, &()).await;
     let names = names.map_err(|_| Problem::unreadable("the path is not percent-encoded UTF-8"))?;
     let names = names.iter().map(|(_, value)| value.to_owned()).collect();
@@ -241,7 +240,10 @@ async fn here(
 }
 
 /// Refuses headers that are longer than the document says.
-fn bounded(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn bounded(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.values().all(|value| value.len() <= LONGEST_HEADER) {
+        return Ok(());
+    }
     for name in [gateway::MIN_REVISION, IF_MATCH, IF_NONE_MATCH, watch::PREFER, watch::LAST_EVENT_ID] {
         let longest = headers.get_all(&name).iter().map(HeaderValue::len).max().unwrap_or_default();
         if longest > LONGEST_HEADER {

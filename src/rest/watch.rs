@@ -11,8 +11,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, IF_NONE_MATCH, VARY};
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -22,7 +21,7 @@ use super::read::{self, Made};
 use super::serve::{self, Call};
 use super::{EVENT_STREAM, Shared, respond};
 use crate::auth::Caller;
-use crate::gateway::{Answer, App, Key, MIN_REVISION, REVISION, View, accepted};
+use crate::gateway::{Answer, App, MIN_REVISION, Question, REVISION, VARY_OTHERS, View, accepted};
 use crate::graph::{Revision, Visible};
 use crate::model::ErrorCode;
 
@@ -79,40 +78,45 @@ fn wait(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
-/// What an answer to a GET of `uri` is kept by.
-fn key(uri: &Uri, caller: &Caller, visible: &Visible) -> Key {
+/// What a GET of `uri` asks.
+fn question(uri: &Uri, caller: &Caller, visible: &Visible) -> Question {
     let path = uri.path_and_query().map_or("", |path| path.as_str());
-    Key::new(&[b"rest", path.as_bytes()], caller, visible)
+    Question::new(&[b"rest", path.as_bytes()], caller, visible)
 }
 
 /// The answer to a plain GET that was asked in just these words before, where it still stands: nobody has to read them.
-pub(super) fn recalled(shared: &Shared, endpoint: Endpoint, caller: &Caller, parts: &Parts) -> Option<Response> {
-    let headers = &parts.headers;
-    let media = endpoint.media();
+pub(super) fn recalled(
+    shared: &Shared,
+    endpoint: Endpoint,
+    caller: &Caller,
+    request: &Request<Body>,
+) -> Option<Response> {
+    let (headers, media) = (request.headers(), endpoint.media());
     let plain = |range: &HeaderValue| range == "*/*" || (range == "application/json" && media == super::JSON);
-    if headers.contains_key(PREFER) || headers.contains_key(MIN_REVISION) || !headers.get_all(ACCEPT).iter().all(plain)
-    {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let has_wishes = headers.contains_key(PREFER) || headers.contains_key(MIN_REVISION);
+    if !reads || has_wishes || !headers.get_all(ACCEPT).iter().all(plain) || serve::bounded(headers).is_err() {
         return None;
     }
     let App { registry, search, answers, .. } = &shared.app;
     let visible = registry.reader(caller).visible;
-    let answer = answers.recall(&key(&parts.uri, caller, &visible), &visible)?;
+    let answer = answers.recall(&question(request.uri(), caller, &visible), &visible)?;
     let told = respond::Told { signed_in: caller.is_authenticated(), headers };
     Some(respond::read(&answer, media, visible.revision(), answer.searched(search.as_deref()), told))
 }
 
 /// The answer now: the one that is kept, or one that is made, and kept.
 fn current(call: &Call, view: &View) -> Result<Arc<Answer>, Problem> {
-    let key = key(&call.uri, &call.caller, view.visible());
-    let answers = &call.shared.app.answers;
+    let question = question(&call.uri, &call.caller, view.visible());
+    let (key, answers) = (question.key(), &call.shared.app.answers);
     if let Some(answer) = answers.get(&key, view.visible()) {
-        answers.note(key, &answer);
+        answers.note(question, &answer);
         return Ok(answer);
     }
     let Made { body, link } = read::read(call, view)?;
     let answer = Arc::new(Answer::new(&view.reads(), view.visible(), body, link));
     answers.put(key, &answer);
-    answers.note(key, &answer);
+    answers.note(question, &answer);
     Ok(answer)
 }
 
@@ -301,7 +305,7 @@ pub(super) fn streamed(
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.append(VARY, HeaderValue::from_static("Accept, Authorization"));
+    headers.insert(VARY, VARY_OTHERS);
     headers.insert(UNBUFFERED, HeaderValue::from_static("no"));
     headers.insert(REVISION, revision.0.into());
     response

@@ -24,9 +24,9 @@ pub async fn serve_bare(dir: &Path, address: SocketAddr, router: Router) -> Resu
     let certificates = rotation::Certificates::new(&pki).map_err(fatal)?;
     let tls = rotation::tls(certificates);
     write_addresses(dir, at, plain_at)?;
-    let router = listen::always(router);
-    let with_tls = listen::Door { listener, tls: Some(tls), router: router.clone() }.serve(listen::Stop::default());
-    let without = listen::Door { listener: plain, tls: None, router }.serve(listen::Stop::default());
+    let served = listen::always(router);
+    let with_tls = listen::Door { listener, tls: Some(tls), served: served.clone() }.serve(listen::Stop::default());
+    let without = listen::Door { listener: plain, tls: None, served }.serve(listen::Stop::default());
     tokio::join!(with_tls, without);
     Ok(())
 }

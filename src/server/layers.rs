@@ -1,7 +1,7 @@
-//! What every request passes, in one list, the outermost first. For axum they are one layer, [`pass`]: each
-//! would cost a box and a clone of all that is inside of it.
+//! What every request passes, in one list, the outermost first. They are around axum's router instead of being layers of it:
+//! each of those would cost a box and a clone of all that is inside of it.
 //!
-//! 1. [`observe`]: a request id, the access log and the metrics. Outermost, so that it sees every answer,
+//! 1. [`Observed`]: a request id, the access log and the metrics. Outermost, so that it sees every answer,
 //!    those of the layers below included.
 //! 2. [`catch`]: a panic becomes a 500. Inside of the first, so that it is counted. (The log has it from the
 //!    panic's hook, which is there for all threads.)
@@ -19,8 +19,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -30,11 +29,13 @@ use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::runtime::Handle;
+use tower::Service as _;
 use tracing::{Level, info};
 use uuid::Uuid;
 
 use super::answers::Answers;
 use super::bodies::Bodies;
+use super::listen::Respond;
 use super::metrics::{RequestLabels, RequestMetrics};
 use crate::auth::Verb;
 use crate::error::Error;
@@ -63,15 +64,26 @@ struct Context {
     answers: Answers,
 }
 
-/// Puts the layers around `router`.
-pub fn around(router: Router, door: &'static str, metrics: RequestMetrics) -> Router {
-    let context = Arc::new(Context { door, metrics, bodies: Arc::default(), answers: Answers::default() });
-    router.layer(from_fn_with_state(context, pass))
+/// A router with the layers around it.
+#[derive(Clone)]
+pub struct Layered {
+    context: Arc<Context>,
+    router: Router,
 }
 
-async fn pass(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
-    let inner = |request| catch(linger(request, |request| bound_bodies(&context, request, next)));
-    observe(&context, request, |request| bound_answers(&context, inner(request))).await
+/// Puts the layers around `router`.
+pub fn around(router: Router, door: &'static str, metrics: RequestMetrics) -> Layered {
+    let context = Context { door, metrics, bodies: Arc::default(), answers: Answers::default() };
+    Layered { context: Arc::new(context), router }
+}
+
+impl Respond for Layered {
+    async fn respond(self, request: Request) -> Response {
+        let Self { context, router } = self;
+        let observed = Observed::new(&context, &request);
+        let response = catch(bound_bodies(&context, linger(request), router)).await;
+        observed.answered(bound_answers(&context, response))
+    }
 }
 
 /// A request that is being answered: one less when nobody waits for it any more.
@@ -123,42 +135,53 @@ fn new_id() -> Option<HeaderValue> {
     HeaderValue::from_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer())).ok()
 }
 
-async fn observe<F>(context: &Context, request: Request, next: impl FnOnce(Request) -> F) -> Response
-where
-    F: Future<Output = Response>,
-{
-    let started = Instant::now();
-    let id = request.headers().get(&AUDIT_ID).filter(|id| id.len() <= LONGEST_ID).cloned().or_else(new_id);
-    let logged = tracing::enabled!(target: "imagehub::access", Level::INFO)
-        .then(|| (request.method().clone(), request.uri().path().to_owned()));
-    let in_flight = InFlight::new(&context.metrics);
-    let mut response = next(request).await;
-    let took = started.elapsed();
-    let labels = response.extensions().get::<Labels>().copied();
-    let (verb, resource) = labels.map_or(("other", "none"), |labels| (labels.verb.as_str(), labels.kind.plural()));
-    let code = response.status().as_u16();
-    let watch = labels.is_some_and(|labels| labels.verb == Verb::Watch);
-    let of = RequestLabels { door: context.door, verb, resource, code };
-    context.metrics.record(&of, (!watch).then_some(took));
-    if let Some((method, path)) = logged {
-        let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
-        info!(target: "imagehub::access", door = context.door, %method, path, code, took_us = took.as_micros(), id = shown);
-    }
-    if let Some(mut id) = id {
-        // No two are the same: HTTP/2 need not remember it for the next answer.
-        id.set_sensitive(true);
-        response.headers_mut().insert(AUDIT_ID, id);
-    }
-    response.map(|body| Body::new(Counted { body, _in_flight: in_flight }))
+/// What is seen of a request: its id, when it began, and its method and path where they are logged.
+struct Observed<'a> {
+    context: &'a Context,
+    started: Instant,
+    id: Option<HeaderValue>,
+    logged: Option<(Method, String)>,
+    in_flight: InFlight,
 }
 
-async fn catch(next: impl Future<Output = Response>) -> Response {
-    let answered = AssertUnwindSafe(next).catch_unwind().await;
-    answered.unwrap_or_else(|_| plain(&Error::internal("a panic")))
+impl<'a> Observed<'a> {
+    fn new(context: &'a Context, request: &Request) -> Self {
+        let started = Instant::now();
+        let id = request.headers().get(&AUDIT_ID).filter(|id| id.len() <= LONGEST_ID).cloned().or_else(new_id);
+        let logged = tracing::enabled!(target: "imagehub::access", Level::INFO)
+            .then(|| (request.method().clone(), request.uri().path().to_owned()));
+        Self { context, started, id, logged, in_flight: InFlight::new(&context.metrics) }
+    }
+
+    /// Measures and logs the answer, and tells the id.
+    fn answered(self, mut response: Response) -> Response {
+        let Self { context, started, id, logged, in_flight } = self;
+        let took = started.elapsed();
+        let labels = response.extensions().get::<Labels>().copied();
+        let (verb, resource) = labels.map_or(("other", "none"), |labels| (labels.verb.as_str(), labels.kind.plural()));
+        let code = response.status().as_u16();
+        let watch = labels.is_some_and(|labels| labels.verb == Verb::Watch);
+        let of = RequestLabels { door: context.door, verb, resource, code };
+        context.metrics.record(&of, (!watch).then_some(took));
+        if let Some((method, path)) = logged {
+            let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
+            info!(target: "imagehub::access", door = context.door, %method, path, code, took_us = took.as_micros(), id = shown);
+        }
+        if let Some(mut id) = id {
+            // No two are the same: HTTP/2 need not remember it for the next answer.
+            id.set_sensitive(true);
+            response.headers_mut().insert(AUDIT_ID, id);
+        }
+        response.map(|body| Body::new(Counted { body, _in_flight: in_flight }))
+    }
 }
 
-async fn bound_answers(context: &Context, next: impl Future<Output = Response>) -> Response {
-    let response = next.await;
+fn catch(next: impl Future<Output = Response>) -> impl Future<Output = Response> {
+    let answered = AssertUnwindSafe(next).catch_unwind();
+    answered.map(|answered| answered.unwrap_or_else(|_| plain(&Error::internal("a panic"))))
+}
+
+fn bound_answers(context: &Context, response: Response) -> Response {
     // Kube's lists are made while they are sent.
     if context.door != GATEWAY {
         return response;
@@ -166,15 +189,12 @@ async fn bound_answers(context: &Context, next: impl Future<Output = Response>) 
     context.answers.admit(response).unwrap_or_else(|error| refused(context, &error))
 }
 
-async fn linger<F>(request: Request, next: impl FnOnce(Request) -> F) -> Response
-where
-    F: Future<Output = Response>,
-{
+fn linger(request: Request) -> Request {
     // On HTTP/2 a stream ends by itself, without the connection.
     if request.version() > Version::HTTP_11 || request.body().is_end_stream() {
-        return next(request).await;
+        return request;
     }
-    next(request.map(|body| Body::new(Lingering { body, ended: false }))).await
+    request.map(|body| Body::new(Lingering { body, ended: false }))
 }
 
 /// A body whose rest is read when it is dropped before its end.
@@ -218,20 +238,27 @@ impl Drop for Lingering {
     }
 }
 
-async fn bound_bodies(context: &Context, request: Request, next: Next) -> Response {
+async fn bound_bodies(context: &Context, request: Request, mut router: Router) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
-        return next.run(request).await;
+        let Ok(response) = router.call(request).await;
+        return response;
     }
+    // A future is moved before it is waited for: those that have no body need not be as large as this.
+    Box::pin(bound_body(context, request, router)).await
+}
+
+async fn bound_body(context: &Context, request: Request, mut router: Router) -> Response {
     let under_way = context.bodies.begin();
-    let response = if request.body().is_end_stream() {
+    let request = if request.body().is_end_stream() {
         Arc::clone(&under_way).turn().await;
         if let Some(error) = under_way.given_up() {
             return refused(context, &error);
         }
-        next.run(request).await
+        request
     } else {
-        next.run(request.map(|body| under_way.body(body))).await
+        request.map(|body| under_way.body(body))
     };
+    let Ok(response) = router.call(request).await;
     // Who read it has only seen that it broke off.
     under_way.given_up().map_or(response, |error| refused(context, &error))
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::response::Response;
 use http::header::CONNECTION;
-use http::{HeaderValue, StatusCode, Version};
+use http::{HeaderValue, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -22,7 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
+use tower::Service as _;
 use tracing::{debug, warn};
 
 use super::stall::Hurried;
@@ -66,19 +67,33 @@ pub async fn bind(address: SocketAddr, flag: &str) -> io::Result<TcpListener> {
     })
 }
 
+/// What answers requests: a `tower::Service` that is always ready, never fails, and need not put each answer's future into
+/// a box.
+pub trait Respond: Clone + Send + Sync + 'static {
+    /// The answer to a request.
+    fn respond(self, request: Request<Body>) -> impl Future<Output = Response> + Send;
+}
+
+impl Respond for Router {
+    async fn respond(mut self, request: Request<Body>) -> Response {
+        let Ok(response) = self.call(request).await;
+        response
+    }
+}
+
 /// A listener, and what it serves.
-pub struct Door {
+pub struct Door<R> {
     /// The listening socket.
     pub listener: TcpListener,
     /// For a door with TLS.
     pub tls: Option<Arc<ServerConfig>>,
     /// What is served, now.
-    pub router: watch::Receiver<Router>,
+    pub served: watch::Receiver<R>,
 }
 
 /// What is served all the time.
-pub fn always(router: Router) -> watch::Receiver<Router> {
-    watch::channel(router).1
+pub fn always<R: Respond>(served: R) -> watch::Receiver<R> {
+    watch::channel(served).1
 }
 
 /// How doors stop.
@@ -93,7 +108,7 @@ pub struct Stop {
     pub connections: TaskTracker,
 }
 
-impl Door {
+impl<R: Respond> Door<R> {
     /// Accepts connections until `stop` drains.
     pub async fn serve(self, stop: Stop) {
         let room = Arc::new(Semaphore::new(CONNECTIONS));
@@ -112,9 +127,9 @@ impl Door {
             match accepted {
                 Ok((stream, _)) => {
                     refused = false;
-                    let (acceptor, router, ending) = (acceptor.clone(), self.router.clone(), stop.clone());
+                    let (acceptor, served, ending) = (acceptor.clone(), self.served.clone(), stop.clone());
                     stop.connections.spawn(async move {
-                        connection(stream, acceptor, router, &ending).await;
+                        connection(stream, acceptor, served, &ending).await;
                         drop(permit);
                     });
                 }
@@ -137,11 +152,16 @@ fn is_of_the_client(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: watch::Receiver<Router>, stop: &Stop) {
+async fn connection<R: Respond>(
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    served: watch::Receiver<R>,
+    stop: &Stop,
+) {
     // Answers are written whole; waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
     let stream = Hurried::new(stream, STALL_TIME);
-    let Some(acceptor) = acceptor else { return serve(stream, router, None, stop).await };
+    let Some(acceptor) = acceptor else { return serve(stream, served, None, stop).await };
     let shake = tokio::select! {
         shake = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)) => shake,
         () = stop.drain.cancelled() => return,
@@ -152,13 +172,13 @@ async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, router: wa
         Err(_) => return debug!("a TLS handshake took too long"),
     };
     let peer = stream.get_ref().1.peer_certificates().map(|chain| Arc::new(Peer::new(chain)));
-    serve(stream, router, peer, stop).await;
+    serve(stream, served, peer, stop).await;
 }
 
 /// Serves a connection; `peer` is what its client has shown, if anything.
-async fn serve(
+async fn serve<R: Respond>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: watch::Receiver<Router>,
+    served: watch::Receiver<R>,
     peer: Option<Arc<Peer>>,
     stop: &Stop,
 ) {
@@ -176,7 +196,7 @@ async fn serve(
         .keep_alive_timeout(HTTP2_PING.1);
     let (begun, http2) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (seen, spoken, leave) = (Arc::clone(&begun), Arc::clone(&http2), stop.leave.clone());
-    let service = service_fn(move |request: http::Request<Incoming>| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let of_http2 = request.version() == Version::HTTP_2;
         seen.store(true, Ordering::Relaxed);
         spoken.store(of_http2, Ordering::Relaxed);
@@ -184,10 +204,9 @@ async fn serve(
         if let Some(peer) = &peer {
             request.extensions_mut().insert(Arc::clone(peer));
         }
-        let router = router.borrow().clone();
-        let (answer, leave) = (router.oneshot(request), leave.clone());
+        let (served, leave) = (served.borrow().clone(), leave.clone());
         async move {
-            let mut response = answer.await?;
+            let mut response = served.respond(request).await;
             if leave.is_cancelled() && !of_http2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -251,8 +270,8 @@ mod tests {
     async fn who_asks_a_server_that_leaves_is_answered_and_told_to_go() {
         let listener = bind("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), Stop::default());
-        let router = always(Router::new().route("/", get(async || "here")));
-        let door = tokio::spawn(Door { listener, tls: None, router }.serve(stop.clone()));
+        let served = always(Router::new().route("/", get(async || "here")));
+        let door = tokio::spawn(Door { listener, tls: None, served }.serve(stop.clone()));
         let mut stream = TcpStream::connect(address).await.unwrap();
         assert!(!ask(&mut stream).await.contains("connection: close"));
         stop.leave.cancel();

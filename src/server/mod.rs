@@ -221,8 +221,8 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     let (requests, answers) = (metrics::RequestMetrics::default(), Answers::default());
     let gateway = gateway::Gateway { ready: ready_seen.clone(), metrics: metrics_seen };
     let around = |router| layers::around(router, layers::GATEWAY, requests.clone());
-    let (opened_gateway, router) = watch::channel(around(gateway.closed()));
-    tasks.spawn("the gateway", listen::Door { listener: http, tls: None, router }.serve(stop.clone()));
+    let (opened_gateway, served) = watch::channel(around(gateway.closed()));
+    tasks.spawn("the gateway", listen::Door { listener: http, tls: None, served }.serve(stop.clone()));
 
     let (opened, replica) = match &config.home {
         Home::Machine(machine) => (machine.open(kube_at, &clock, &mut tasks).await?, None),
@@ -278,9 +278,9 @@ async fn start(config: &Config) -> Result<Running, ServerError> {
     let router = kube_api::router(app);
     // Where there are several replicas, this is where they send writes on to one another.
     let router = if member.is_some() { graphql.merge(rest.written).merge(router) } else { router };
-    let router = listen::always(layers::around(router, "kube", requests.clone()));
+    let served = listen::always(layers::around(router, "kube", requests.clone()));
     let tls = rotation::tls(opened.certificates);
-    tasks.spawn("the Kubernetes door", listen::Door { listener: kube, tls: Some(tls), router }.serve(stop.clone()));
+    tasks.spawn("the Kubernetes door", listen::Door { listener: kube, tls: Some(tls), served }.serve(stop.clone()));
     if let Home::Machine(Machine { demo: true, data_dir }) = &config.home {
         let admin = Caller::authenticated("admin", [crate::auth::MASTERS.to_owned()]);
         let loaded = demo::load(&registry, &admin, &data_dir.join(demo::MARKER)).await;

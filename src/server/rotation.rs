@@ -185,7 +185,7 @@ mod tests {
         let tls = tls(Arc::clone(&certificates));
         let stop = Stop::default();
         let router = Router::new().route("/", get(|| async { "ok" }));
-        let door = tokio::spawn(Door { listener, tls: Some(tls), router: always(router) }.serve(stop.clone()));
+        let door = tokio::spawn(Door { listener, tls: Some(tls), served: always(router) }.serve(stop.clone()));
 
         for year in 0..20 {
             clock.step_ms((YEAR - 20 * 24 * 3600) * 1000);

@@ -17,12 +17,13 @@ use super::documents::Document;
 use super::params::Params;
 use super::respond;
 use crate::auth::Caller;
-use crate::gateway::{Answer, App, Key};
-use crate::graph::Revision;
+use crate::gateway::{Answer, Question};
+use crate::graph::{Revision, Visible};
 use crate::graphql::error::{complete, server_error};
 use crate::graphql::view::View;
 use crate::graphql::{Answered, Shared};
 use crate::model::ErrorCode;
+use crate::registry::Reader;
 
 /// How many faults of a document are told.
 const TOLD_ERRORS: usize = 100;
@@ -73,8 +74,12 @@ struct Prepared {
 
 /// What the caller sees now; `demanded` is the revision that a search has to have come to.
 pub(super) fn view(shared: &Shared, caller: &Caller, demanded: Option<Revision>) -> View {
-    let App { registry, search, .. } = &shared.app;
-    View::with_search(registry.reader(caller), caller.clone(), search.clone(), demanded)
+    view_of(shared, shared.app.registry.reader(caller), caller, demanded)
+}
+
+/// What the caller sees by `reader`.
+pub(super) fn view_of(shared: &Shared, reader: Reader, caller: &Caller, demanded: Option<Revision>) -> View {
+    View::with_search(reader, caller.clone(), shared.app.search.clone(), demanded)
 }
 
 fn refuse(status: Option<StatusCode>, error: ServerError) -> Outcome {
@@ -88,15 +93,14 @@ fn document(shared: &Shared, asked: &Asked) -> Result<Document, ServerError> {
 }
 
 /// The answer to a question that came in just these words before, where it still stands.
-pub(super) fn recall(shared: &Shared, words: &Key, view: &View) -> Option<Outcome> {
-    let answer = shared.app.answers.recall(words, view.visible())?;
-    Some(kept(shared, answer, view))
+pub(super) fn recall(shared: &Shared, words: &Question, visible: &Visible, caller: &Caller) -> Option<Outcome> {
+    let answer = shared.app.answers.recall(words, visible)?;
+    Some(kept(shared, answer, visible, caller))
 }
 
-fn kept(shared: &Shared, answer: Arc<Answer>, view: &View) -> Outcome {
+fn kept(shared: &Shared, answer: Arc<Answer>, visible: &Visible, caller: &Caller) -> Outcome {
     let searched = answer.searched(shared.app.search.as_deref());
-    let signed_in = view.caller().is_authenticated();
-    Outcome::Kept { answer, revision: view.visible().revision(), searched, signed_in }
+    Outcome::Kept { answer, revision: visible.revision(), searched, signed_in: caller.is_authenticated() }
 }
 
 /// Executes a query or a mutation on what `view` shows.
@@ -111,9 +115,9 @@ pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked, view: View) -> 
     // The operation's name, and whether there is one.
     let named = [operation.unwrap_or_default().as_bytes(), &[u8::from(operation.is_some())]];
     let parts = [b"graphql", document.text.as_bytes(), named[0], named[1], &variables];
-    let key = Key::new(&parts, &asked.caller, view.visible());
+    let key = Question::new(&parts, &asked.caller, view.visible()).key();
     if let Some(answer) = shared.app.answers.get(&key, view.visible()) {
-        return kept(shared, answer, &view);
+        return kept(shared, answer, view.visible(), view.caller());
     }
     let Prepared { request, view, answered, sort, .. } = match prepare(shared, &document.text, asked, view) {
         Ok(prepared) => prepared,
@@ -140,7 +144,7 @@ pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked, view: View) -> 
     if sort == OperationType::Query && response.errors.is_empty() {
         let answer = Arc::new(Answer::new(&view.reads(), view.visible(), respond::body(&response), None));
         shared.app.answers.put(key, &answer);
-        return kept(shared, answer, &view);
+        return kept(shared, answer, view.visible(), view.caller());
     }
     let revision = if sort == OperationType::Mutation { shared.app.registry.graph().revision() } else { revision };
     Outcome::Done(Box::new(Done { response, revision, limited: answered.is_limited() }))

@@ -91,37 +91,31 @@ pub fn router(app: App, documents: TrustedDocuments, limits: Limits) -> Router {
 }
 
 async fn answer(Shown(shared): Shown<Arc<Shared>>, request: Request<Body>) -> Response {
-    let allowed = shared.app.origins.allowed(request.headers());
-    let mut response = dispatch(shared, request).await;
-    let headers = response.headers_mut();
-    headers.append(VARY, HeaderValue::from_static("Origin"));
-    if let Some(origin) = allowed {
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
-    }
-    response
-}
-
-async fn dispatch(shared: Arc<Shared>, request: Request<Body>) -> Response {
-    match *request.method() {
-        Method::OPTIONS => preflight(&shared, request.headers()),
-        Method::GET | Method::HEAD => {
-            if request.headers().contains_key(UPGRADE) {
-                return websocket::upgrade(shared, request).await;
-            }
-            if request.uri().query().is_none() && negotiate::wants_page(request.headers()) {
-                return graphiql::page();
-            }
-            operate(shared, request).await
+    let headers = request.headers();
+    let allowed = shared.app.origins.allowed(headers);
+    let mut response = match *request.method() {
+        Method::OPTIONS => preflight(&shared, headers),
+        Method::GET | Method::HEAD if headers.contains_key(UPGRADE) => {
+            Box::pin(websocket::upgrade(shared, request)).await
         }
-        Method::POST => operate(shared, request).await,
+        Method::GET | Method::HEAD if request.uri().query().is_none() && negotiate::wants_page(headers) => {
+            graphiql::page()
+        }
+        Method::GET | Method::HEAD | Method::POST => operate(&shared, request).await,
         _ => {
             let error = server_error(ErrorCode::Invalid, format!("/graphql takes {METHODS}"));
             let mut response = refused(StatusCode::METHOD_NOT_ALLOWED, Media::Json, &error);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
             response
         }
+    };
+    let headers = response.headers_mut();
+    headers.entry(VARY).or_insert(HeaderValue::from_static("Origin"));
+    if let Some(origin) = allowed {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
+    response
 }
 
 fn preflight(shared: &Shared, headers: &HeaderMap) -> Response {
@@ -141,12 +135,12 @@ fn preflight(shared: &Shared, headers: &HeaderMap) -> Response {
 }
 
 /// Counts a request, and answers it.
-async fn operate(shared: Arc<Shared>, request: Request<Body>) -> Response {
+async fn operate(shared: &Arc<Shared>, request: Request<Body>) -> Response {
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
-    let caller = caller(&shared, peer.as_deref(), request.headers()).await;
+    let caller = caller(shared, peer.as_deref(), request.headers()).await;
     let (rate, taken) = shared.app.rates.take(caller.as_ref().ok());
     let mut response = match taken {
-        Ok(()) => counted(&shared, caller, request).await,
+        Ok(()) => counted(shared, caller, request).await,
         Err(too_many) => respond::too_many(&too_many, negotiate::media(request.headers())),
     };
     rate.tell(response.headers_mut());
@@ -187,15 +181,16 @@ async fn counted(shared: &Arc<Shared>, caller: Result<Caller, Error>, request: R
             }
         }
     }
-    let view = execute::view(shared, &caller, demanded);
+    let reader = shared.app.registry.reader(&caller);
     let line = parts.uri.query().unwrap_or_default().as_bytes();
     let words = if posted { [b"graphql body".as_slice(), &sent] } else { [b"graphql line".as_slice(), line] };
-    let words = gateway::Key::new(&words, &caller, view.visible());
+    let words = gateway::Question::new(&words, &caller, &reader.visible);
     if media != Media::EventStream
-        && let Some(outcome) = execute::recall(shared, &words, &view)
+        && let Some(outcome) = execute::recall(shared, &words, &reader.visible, &caller)
     {
         return respond::outcome(outcome, media, &parts.method, headers);
     }
+    let view = execute::view_of(shared, reader, &caller, demanded);
     let params = if posted { Params::from_body(&sent) } else { Params::from_uri(&parts.uri) };
     let params = match params {
         Ok(params) => params,
@@ -210,13 +205,13 @@ async fn counted(shared: &Arc<Shared>, caller: Result<Caller, Error>, request: R
         && execute::is_mutation(shared, &asked)
     {
         let request = Request::from_parts(parts.clone(), Body::from(sent));
-        match in_turn(shared, &**relay, &asked, request).await {
+        match Box::pin(in_turn(shared, &**relay, &asked, request)).await {
             Ok(Done::Here(outcome)) => outcome,
             Ok(Done::Elsewhere(response)) => return response,
             Err(error) => return respond::failed(&error, form),
         }
     } else {
-        execute::execute(shared, &asked, view).await
+        Box::pin(execute::execute(shared, &asked, view)).await
     };
     if let Outcome::Kept { answer, .. } = &outcome {
         shared.app.answers.note(words, answer);
@@ -248,7 +243,11 @@ async fn in_turn(
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let Some(value) = headers.get(CONTENT_TYPE) else { return false };
+    if value == "application/json" {
+        return true;
+    }
+    let value = value.to_str().unwrap_or_default();
     let Ok(mime) = value.parse::<mime::Mime>() else { return false };
     let utf8 = mime.get_param(mime::CHARSET).is_none_or(|charset| charset == mime::UTF_8);
     mime.essence_str() == "application/json" && utf8

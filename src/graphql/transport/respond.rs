@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::execute::{Done, Outcome};
 use super::negotiate::Media;
 use crate::error::Error;
-use crate::gateway::{Answer, Coding, REVISION, SEARCH_REVISION, TooMany, is_tag, names_tag};
+use crate::gateway::{Answer, Coding, REVISION, SEARCH_REVISION, TooMany, USUAL_HEADERS, VARY_KEPT, is_tag, names_tag};
 use crate::graph::Revision;
 use crate::graphql::error::server_error;
 use crate::model::{ErrorCode, faults};
@@ -154,28 +154,30 @@ fn kept(
 ) -> Response {
     let by_get = *method != Method::POST;
     let (body, coding) = answer.body_in(Coding::accepted(request));
-    let etag = tag(&answer.etag, media);
-    let same = by_get && names_tag(request, IF_NONE_MATCH, |name| is_tag(name, &etag));
+    let etag = by_get.then(|| tag(&answer.etag, media));
+    let same = etag.as_ref().is_some_and(|etag| names_tag(request, IF_NONE_MATCH, |name| is_tag(name, etag)));
     let mut response = if same {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let mut response = Response::new(Body::from(body.clone()));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media.as_str()));
+        let headers = response.headers_mut();
+        headers.reserve(USUAL_HEADERS);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media.as_str()));
         if let Some(coding) = coding {
-            coding.tell(response.headers_mut());
+            coding.tell(headers);
         }
         response
     };
     let headers = response.headers_mut();
     headers.insert(REVISION, revision_value(revision));
-    if by_get {
+    if let Some(etag) = etag {
         let etag = coding.map_or_else(|| etag.clone(), |coding| coding.tag(&etag));
         if let Ok(etag) = HeaderValue::from_str(&etag) {
             headers.insert(ETAG, etag);
         }
         let control = if signed_in { "private, no-cache" } else { "public, no-cache" };
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(control));
-        headers.append(VARY, HeaderValue::from_static("Accept, Accept-Encoding, Authorization"));
+        headers.insert(VARY, VARY_KEPT);
     } else {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

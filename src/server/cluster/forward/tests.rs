@@ -190,7 +190,7 @@ impl Replica {
     async fn listen(&self, authority: &Authority) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let door = Door { listener, tls: Some(authority.server()), router: always(self.router.clone()) };
+        let door = Door { listener, tls: Some(authority.server()), served: always(self.router.clone()) };
         tokio::spawn(door.serve(Stop::default()));
         address
     }
