@@ -118,7 +118,13 @@ fn add(name: &str, groups: Vec<String>, output: Option<PathBuf>, dir: &Path) -> 
             super::print(&kubeconfig);
             return Ok(None);
         }
-        write_private(&path, &kubeconfig).map_err(|source| UsersError::Io { path: path.clone(), source })?;
+        write_private(&path, &kubeconfig).map_err(|source| match source.kind() {
+            std::io::ErrorKind::AlreadyExists => UsersError::Refused(format!(
+                "there is a file {} already, and it is left as it is: move it away, or name another with --output",
+                path.display()
+            )),
+            _ => UsersError::Io { path: path.clone(), source },
+        })?;
         Ok(Some(path))
     })?;
     if let Some(path) = written {

@@ -1,12 +1,14 @@
 //! From a request to its answer: the path, the method, who asks, the query; then what it is about.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{FromRequestParts as _, RawPathParams, State};
+use axum::extract::{FromRequestParts as _, RawPathParams};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{any, get};
+use axum::routing::{MethodRouter, any_service, get};
+use futures::FutureExt as _;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, IF_MATCH, IF_NONE_MATCH, VARY,
@@ -48,21 +50,26 @@ pub fn router(app: App) -> Doors {
     let (mut all, mut written) = (Router::new(), Router::new());
     for route in &ROUTES {
         let path = format!("{BASE}{}", route.path);
-        let method =
-            any(move |State(shared): State<Arc<Shared>>, request: Request<Body>| answer(shared, Some(route), request));
+        let method = answering(&shared, Some(route));
         if route.methods.iter().any(|method| writes(route.endpoint, method)) {
             written = written.route(&path, method.clone());
         }
         all = all.route(&path, method);
     }
-    let nowhere = any(|State(shared): State<Arc<Shared>>, request: Request<Body>| answer(shared, None, request));
+    let nowhere = answering(&shared, None);
     let all = all
         .route(BASE, nowhere.clone())
         .route(&format!("{BASE}/"), nowhere.clone())
         .route(&format!("{BASE}/{{*path}}"), nowhere)
         .route("/docs", get(page::page))
         .route("/docs/{file}", get(page::file));
-    Doors { all: all.with_state(Arc::clone(&shared)), written: written.with_state(shared) }
+    Doors { all, written }
+}
+
+/// What answers at a route, with every method. A handler of axum's would put a larger future into its box.
+fn answering(shared: &Arc<Shared>, route: Option<&'static Route>) -> MethodRouter {
+    let shared = Arc::clone(shared);
+    any_service(tower::service_fn(move |request| answer(Arc::clone(&shared), route, request).map(Ok::<_, Infallible>)))
 }
 
 /// Whether a request of this method writes.
@@ -128,7 +135,8 @@ async fn answer(shared: Arc<Shared>, route: Option<&'static Route>, request: Req
         preflight(&shared, route, request.headers())
     } else {
         let peer = request.extensions().get::<Arc<Peer>>().cloned();
-        let caller = gateway::caller(&app.authenticator, app.anonymous, peer.as_deref(), request.headers()).await;
+        let caller = gateway::caller(&app.authenticator, app.anonymous, peer.as_deref(), request.headers());
+        let caller = Box::pin(caller).await;
         let (rate, taken) = app.rates.take(caller.as_ref().ok());
         let mut response = match (taken, route, &caller) {
             (Err(too_many), ..) => Problem::too_many(too_many.detail, too_many.wait_seconds).into_response(),

@@ -94,7 +94,7 @@ pub(super) fn recalled(
     let (headers, media) = (request.headers(), endpoint.media());
     let plain = |range: &HeaderValue| range == "*/*" || (range == "application/json" && media == super::JSON);
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let has_wishes = headers.contains_key(PREFER) || headers.contains_key(MIN_REVISION);
+    let has_wishes = headers.keys().any(|name| *name == PREFER || *name == MIN_REVISION);
     if !reads || has_wishes || !headers.get_all(ACCEPT).iter().all(plain) || serve::bounded(headers).is_err() {
         return None;
     }

@@ -195,6 +195,21 @@ async fn hash_says_what_a_pack_is_named_or_what_is_wrong_with_it() {
 }
 
 #[tokio::test]
+async fn a_kubeconfig_that_is_there_is_left_alone_and_nobody_is_added() {
+    let server = Server::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("alice.kubeconfig"), "another's").expect("a file");
+    let data = server.data_dir();
+    let data = data.to_str().expect("a path of letters");
+    let add = ["user", "add", "alice", "--data-dir", data];
+    let refused = run(dir.path(), &add, &[], "").await;
+    refused.failed_with(1, &["alice.kubeconfig", "already", "--output"]);
+    assert_eq!(std::fs::read_to_string(dir.path().join("alice.kubeconfig")).expect("it is there"), "another's");
+    let users = run(dir.path(), &["user", "list", "--data-dir", data], &[], "").await;
+    assert!(!users.ok().contains("alice"), "{users:?}");
+}
+
+#[tokio::test]
 async fn openapi_writes_what_is_committed() {
     let dir = tempfile::tempdir().expect("a directory");
     run(dir.path(), &["openapi", "out"], &[], "").await.ok();

@@ -1,10 +1,12 @@
 //! Documents that clients name by their hash: those that the operator trusts, and those that clients have sent before
-//! (automatic persisted queries).
+//! (automatic persisted queries). And what the parser made of those that came last: a frontend asks with the same few.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_graphql::ServerError;
+use async_graphql::parser::parse_query;
+use async_graphql::parser::types::ExecutableDocument;
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
@@ -15,6 +17,10 @@ use crate::model::ErrorCode;
 
 /// What the documents that clients have sent take at most, in bytes.
 const PERSISTED_BYTES: u64 = 16 * 1024 * 1024;
+/// What the parsed ones that are remembered take at most, about, in bytes.
+const PARSED_BYTES: u64 = 16 * 1024 * 1024;
+/// How much more a document takes when it is parsed than as a text.
+pub(super) const TEXT_WEIGHT: usize = 64;
 
 /// The code that Apollo's clients send the whole document after.
 const NOT_FOUND: &str = "PERSISTED_QUERY_NOT_FOUND";
@@ -56,6 +62,7 @@ fn hash(document: &str) -> String {
 pub(super) struct Documents {
     trusted: TrustedDocuments,
     persisted: Cache<String, Arc<str>>,
+    parsed: Cache<Arc<str>, Arc<ExecutableDocument>>,
 }
 
 /// A document, and whether it is to be kept once it has been found to be one.
@@ -67,7 +74,10 @@ pub(super) struct Document {
 impl Documents {
     pub(super) fn new(trusted: TrustedDocuments) -> Self {
         let weigh = |hash: &String, text: &Arc<str>| u32::try_from(hash.len() + text.len()).unwrap_or(u32::MAX);
-        Self { trusted, persisted: Cache::builder().max_capacity(PERSISTED_BYTES).weigher(weigh).build() }
+        let persisted = Cache::builder().max_capacity(PERSISTED_BYTES).weigher(weigh).build();
+        let weigh =
+            |text: &Arc<str>, _: &Arc<ExecutableDocument>| u32::try_from(text.len() * TEXT_WEIGHT).unwrap_or(u32::MAX);
+        Self { trusted, persisted, parsed: Cache::builder().max_capacity(PARSED_BYTES).weigher(weigh).build() }
     }
 
     /// The document that a request sends or names.
@@ -103,10 +113,48 @@ impl Documents {
         Ok(Document { text: Arc::from(text.as_str()), keep_as: named.clone().filter(|_| !only) })
     }
 
+    /// What the parser makes of a document.
+    pub(super) fn parse(&self, text: &Arc<str>) -> Result<Arc<ExecutableDocument>, ServerError> {
+        if let Some(parsed) = self.parsed.get(text) {
+            return Ok(parsed);
+        }
+        let parsed = Arc::new(parse_query(text)?);
+        self.parsed.insert(Arc::clone(text), Arc::clone(&parsed));
+        Ok(parsed)
+    }
+
     /// Keeps a document that has been found to be one.
     pub(super) fn keep(&self, document: &Document) {
         if let Some(hash) = &document.keep_as {
             self.persisted.insert(hash.clone(), Arc::clone(&document.text));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_parsed_once_and_what_is_none_is_told_each_time() {
+        let documents = Documents::new(TrustedDocuments::default());
+        let parse = |text: &str| documents.parse(&Arc::from(text));
+        let (first, again) = (parse("{ viewer { name } }").unwrap(), parse("{ viewer { name } }").unwrap());
+        assert!(Arc::ptr_eq(&first, &again));
+        assert!(!Arc::ptr_eq(&first, &parse("{ viewer { name }}").unwrap()), "another text is another document");
+        for _ in 0..2 {
+            assert_eq!(parse("{ viewer {").unwrap_err().locations[0].line, 1);
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_of_documents_has_a_limit() {
+        let documents = Documents::new(TrustedDocuments::default());
+        let name = "a".repeat(4096);
+        for number in 0..1000 {
+            documents.parse(&Arc::from(format!("{{ {name}{number} }}"))).unwrap();
+        }
+        documents.parsed.run_pending_tasks();
+        assert!((1..=PARSED_BYTES).contains(&documents.parsed.weighted_size()), "{}", documents.parsed.weighted_size());
     }
 }

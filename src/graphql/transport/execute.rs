@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType};
 use async_graphql::{Request, Response, ServerError, Variables};
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::STREAM_BYTES;
-use super::documents::Document;
+use super::documents::{Document, TEXT_WEIGHT};
 use super::params::Params;
 use super::respond;
 use crate::auth::Caller;
@@ -29,8 +28,6 @@ use crate::registry::Reader;
 const TOLD_ERRORS: usize = 100;
 /// About what a subscription takes in memory beside its document and its variables, in bytes.
 const STREAM_BASE: usize = 8 * 1024;
-/// How much more a document takes when it is parsed than as a text.
-const TEXT_WEIGHT: usize = 64;
 /// About what a value of a variable takes beside its text, in bytes.
 const VALUE_WEIGHT: usize = 128;
 
@@ -156,7 +153,7 @@ pub(super) fn is_mutation(shared: &Shared, asked: &Asked) -> bool {
     if shared.limits.check_text(&document.text).is_err() {
         return false;
     }
-    let parsed = parse_query(&document.text);
+    let parsed = shared.transport.documents.parse(&document.text);
     let name = asked.params.operation_name.as_deref();
     parsed.is_ok_and(|document| operation(&document, name).is_ok_and(|of| of.ty == OperationType::Mutation))
 }
@@ -209,11 +206,10 @@ fn room(shared: &Shared, weight: usize) -> Result<OwnedSemaphorePermit, ServerEr
     })
 }
 
-fn prepare(shared: &Arc<Shared>, text: &str, asked: &Asked, view: View) -> Result<Prepared, ServerError> {
+fn prepare(shared: &Arc<Shared>, text: &Arc<str>, asked: &Asked, view: View) -> Result<Prepared, ServerError> {
     let limits = &shared.limits;
     limits.check_text(text)?;
-    let document = parse_query(text).map_err(|error| {
-        let mut error = ServerError::from(error);
+    let document = shared.transport.documents.parse(text).map_err(|mut error| {
         complete(std::slice::from_mut(&mut error));
         error
     })?;
@@ -226,11 +222,11 @@ fn prepare(shared: &Arc<Shared>, text: &str, asked: &Asked, view: View) -> Resul
     check_variables(operation, &asked.params)?;
     let answered = Answered::default();
     let mut request =
-        Request::new(text).variables(variables).data(view.clone()).data(Arc::clone(shared)).data(answered.clone());
+        Request::new(&**text).variables(variables).data(view.clone()).data(Arc::clone(shared)).data(answered.clone());
     if let Some(name) = asked.params.operation_name.as_deref().filter(|_| is_named(&document)) {
         request = request.operation_name(name);
     }
-    request.set_parsed_query(document);
+    request.set_parsed_query(Arc::unwrap_or_clone(document));
     Ok(Prepared { request, view, answered, sort, weight })
 }
 

@@ -14,14 +14,15 @@ mod respond;
 mod sse;
 mod websocket;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State as Shown;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{any, get};
+use axum::routing::{any_service, get};
+use futures::FutureExt as _;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_TYPE, UPGRADE, VARY,
@@ -83,14 +84,12 @@ impl Shared {
 /// The door's paths: `/graphql` and what its page loads. `documents` are those that clients name instead of sending them;
 /// `limits` is what one request may ask for.
 pub fn router(app: App, documents: TrustedDocuments, limits: Limits) -> Router {
-    let shared = Shared::new(app, documents, limits);
-    Router::new()
-        .route("/graphql", any(answer))
-        .route("/graphql/page/{file}", get(graphiql::file))
-        .with_state(Arc::new(shared))
+    let shared = Arc::new(Shared::new(app, documents, limits));
+    let all = tower::service_fn(move |request| answer(Arc::clone(&shared), request).map(Ok::<_, Infallible>));
+    Router::new().route("/graphql", any_service(all)).route("/graphql/page/{file}", get(graphiql::file))
 }
 
-async fn answer(Shown(shared): Shown<Arc<Shared>>, request: Request<Body>) -> Response {
+async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Response {
     let headers = request.headers();
     let allowed = shared.app.origins.allowed(headers);
     let mut response = match *request.method() {
@@ -137,7 +136,7 @@ fn preflight(shared: &Shared, headers: &HeaderMap) -> Response {
 /// Counts a request, and answers it.
 async fn operate(shared: &Arc<Shared>, request: Request<Body>) -> Response {
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
-    let caller = caller(shared, peer.as_deref(), request.headers()).await;
+    let caller = Box::pin(caller(shared, peer.as_deref(), request.headers())).await;
     let (rate, taken) = shared.app.rates.take(caller.as_ref().ok());
     let mut response = match taken {
         Ok(()) => counted(shared, caller, request).await,
