@@ -52,6 +52,9 @@ async function open(url, use, expected = []) {
 const says = (page, selector, text) =>
   page.waitForFunction((selector, text) => document.querySelector(selector)?.textContent.includes(text), {}, selector, text);
 
+/// Clicks what may be made anew at any moment.
+const click = (page, selector) => page.$eval(selector, (element) => element.click());
+
 /// Puts an image.
 async function publish(name, image) {
   const [repository, tag] = name.split(':');
@@ -80,17 +83,17 @@ try {
     await publish('web/browser:1.0', { description: '<img src=x onerror="throw 1"> for browsers' });
     await says(page, '#cards li:first-child p', '<img src=x');
     await page.waitForSelector('#facets input');
-    await page.click('#facets input');
+    await click(page, '#facets input');
     await page.waitForFunction(() => document.querySelector('#facets input').checked);
     await says(page, '#total', '1');
-    await page.click('#cards a');
+    await click(page, '#cards a');
     await says(page, 'h1', 'web/browser');
   });
   await publish('web/browser:1.1', { description: 'newer', docs: 'new\n' });
   await open(`${pages}/versions.html?${at}&repository=web/browser`, async (page) => {
     await says(page, '#state', '2 versions');
-    await page.click('tr:nth-child(2) input[name=from]');
-    await page.click('tr:nth-child(1) input[name=to]');
+    await click(page, 'tr:nth-child(2) input[name=from]');
+    await click(page, 'tr:nth-child(1) input[name=to]');
     await says(page, '#changes', '→ newer');
     await says(page, '#docs', '+new');
     // What was chosen stays chosen, and is compared anew.

@@ -8,6 +8,9 @@ const element = (name, text, ...children) => {
   return made;
 };
 
+// What stands between backticks is code.
+const words = (text) => (text || "").split("`").map((part, at) => (at % 2 ? element("code", part) : part));
+
 const follow = (whole, part) => {
   if (!part || !part.$ref) return part;
   return part.$ref.replace("#/", "").split("/").reduce((at, name) => at && at[name], whole);
@@ -26,14 +29,14 @@ const shape = (schema) => {
 };
 
 const table = (head, rows) => {
-  const line = (cells, name) => element("tr", "", ...cells.map((cell) => element(name, cell)));
+  const line = (cells, name) => element("tr", "", ...cells.map((cell) => element(name, "", ...words(cell))));
   return element("table", "", element("thead", "", line(head, "th")), element("tbody", "", ...rows.map((row) => line(row, "td"))));
 };
 
 const operation = (whole, base, path, method, one) => {
   const name = element("span", method.toUpperCase());
   name.className = "method";
-  const box = element("details", "", element("summary", "", name, element("code", base + path), " ", one.summary || ""));
+  const box = element("details", "", element("summary", "", name, element("code", base + path), " ", ...words(one.summary)));
   box.id = one.operationId;
   const parameters = (one.parameters || []).map((parameter) => follow(whole, parameter));
   if (parameters.length) {
@@ -54,7 +57,7 @@ const operation = (whole, base, path, method, one) => {
 
 const schemas = (whole) => {
   const all = Object.entries(whole.components.schemas).map(([name, schema]) => {
-    const box = element("details", "", element("summary", "", element("code", name), " ", schema.description || ""));
+    const box = element("details", "", element("summary", "", element("code", name), " ", ...words(schema.description)));
     box.id = "schema-" + name;
     const rows = Object.entries(schema.properties || {}).map(([field, one]) => [field, shape(one), one.description || ""]);
     box.append(rows.length ? table(["Field", "Type", ""], rows) : element("p", shape(schema)));
@@ -74,9 +77,9 @@ fetch("/api/v1/openapi.json")
           if ((one.tags || []).includes(tag.name)) found.push(operation(whole, base, path, method, one));
         }
       }
-      return [element("h2", tag.name), element("p", tag.description), ...found];
+      return [element("h2", tag.name), element("p", "", ...words(tag.description)), ...found];
     });
-    const about = whole.info.description.split("\n\n").map((text) => element("p", text));
+    const about = whole.info.description.split("\n\n").map((text) => element("p", "", ...words(text)));
     document.getElementById("operations").replaceChildren(...about, ...groups.flat(), ...schemas(whole));
   })
   .catch((error) => {
