@@ -19,7 +19,8 @@ use crate::auth::Caller;
 use crate::graph::{Revision, Sight, Visible};
 use crate::search::Search;
 
-/// What all answers take at most, in bytes.
+/// What all answers take at most, in bytes. What was asked for the latest of them takes up to [`PLACES`] times
+/// [`LONGEST_WORDS`] more.
 pub const ANSWER_BYTES: u64 = 128 * 1024 * 1024;
 /// The largest answer that is kept, in bytes.
 pub const LARGEST_ANSWER: usize = 1024 * 1024;
@@ -34,8 +35,8 @@ const LONGEST_WORDS: usize = 4096;
 /// Room for whoever asks, and for the lengths of the parts.
 const USUAL_WORDS: usize = 192;
 
-/// What is asked, and who asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What is asked, and who asks: in all words.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Question(Vec<u8>);
 
 /// What an answer is kept by: a digest of the question.
@@ -101,41 +102,50 @@ pub struct AnswerStats {
     pub bytes: u64,
 }
 
+/// Hands `tell` what `parts` say, asked by `caller` with what it sees: how many there are, and how long each is, so that no
+/// two questions are the same bytes.
+fn each(parts: &[&[u8]], caller: &Caller, visible: &Visible, mut tell: impl FnMut(&[u8])) {
+    let mut part = |bytes: &[u8]| {
+        tell(&(bytes.len() as u64).to_le_bytes());
+        tell(bytes);
+    };
+    part(&(parts.len() as u64).to_le_bytes());
+    for one in parts {
+        part(one);
+    }
+    part(caller.user().as_bytes());
+    match visible.sight() {
+        Sight::Everything => part(b"everything"),
+        Sight::Public => part(b"public"),
+        sight @ Sight::Manager(_) => part(format!("{sight:?}").as_bytes()),
+    }
+    part(&[u8::from(caller.is_authenticated()), u8::from(caller.is_administrator()), u8::from(caller.is_publisher())]);
+    for group in caller.groups() {
+        part(group.as_bytes());
+    }
+}
+
 impl Question {
+    /// Of what `parts` say, asked by `caller` with what it sees; none where that is too long to be found so.
+    #[must_use]
+    pub fn new(parts: &[&[u8]], caller: &Caller, visible: &Visible) -> Option<Self> {
+        let length = parts.iter().map(|part| part.len()).sum::<usize>();
+        if length > LONGEST_WORDS {
+            return None;
+        }
+        let mut words = Vec::with_capacity(length + USUAL_WORDS);
+        each(parts, caller, visible, |bytes| words.extend_from_slice(bytes));
+        Some(Self(words)).filter(|question| question.0.len() <= LONGEST_WORDS)
+    }
+}
+
+impl Key {
     /// Of what `parts` say, asked by `caller` with what it sees.
     #[must_use]
     pub fn new(parts: &[&[u8]], caller: &Caller, visible: &Visible) -> Self {
-        let mut words = Vec::with_capacity(parts.iter().map(|part| part.len()).sum::<usize>() + USUAL_WORDS);
-        // How many there are, and how long each is: no two questions are the same words.
-        let mut part = |bytes: &[u8]| {
-            words.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-            words.extend_from_slice(bytes);
-        };
-        part(&(parts.len() as u64).to_le_bytes());
-        for one in parts {
-            part(one);
-        }
-        part(caller.user().as_bytes());
-        match visible.sight() {
-            Sight::Everything => part(b"everything"),
-            Sight::Public => part(b"public"),
-            sight @ Sight::Manager(_) => part(format!("{sight:?}").as_bytes()),
-        }
-        part(&[
-            u8::from(caller.is_authenticated()),
-            u8::from(caller.is_administrator()),
-            u8::from(caller.is_publisher()),
-        ]);
-        for group in caller.groups() {
-            part(group.as_bytes());
-        }
-        Self(words)
-    }
-
-    /// What its answer is kept by.
-    #[must_use]
-    pub fn key(&self) -> Key {
-        Key(Sha256::digest(&self.0).into())
+        let mut hasher = Sha256::new();
+        each(parts, caller, visible, |bytes| hasher.update(bytes));
+        Self(hasher.finalize().into())
     }
 }
 
@@ -239,8 +249,13 @@ impl Answer {
 /// The entity tag of a body, also as a header's value.
 fn tags(body: &[u8]) -> (String, HeaderValue) {
     let tag = Answer::tag(body);
-    let value = HeaderValue::from_str(&tag).expect("it is hexadecimal");
+    let value = tag_value(&tag);
     (tag, value)
+}
+
+/// An entity tag as a header's value.
+pub(crate) fn tag_value(tag: &str) -> HeaderValue {
+    HeaderValue::from_str(tag).expect("a tag is hexadecimal, and the names of codings and forms")
 }
 
 fn weight(_: &Key, answer: &Arc<Answer>) -> u32 {
@@ -273,10 +288,9 @@ impl Answers {
     }
 
     /// Notes the answer that [`Answers::get`] gave, or that was [`put`](Answers::put), for [`Answers::recall`].
-    pub fn note(&self, question: Question, answer: &Arc<Answer>) {
-        if question.0.len() <= LONGEST_WORDS {
-            self.place(&question).store(Some(Arc::new(Noted { question, answer: Arc::downgrade(answer) })));
-        }
+    pub fn note(&self, mut question: Question, answer: &Arc<Answer>) {
+        question.0.shrink_to_fit();
+        self.place(&question).store(Some(Arc::new(Noted { question, answer: Arc::downgrade(answer) })));
     }
 
     /// A question's place among the [`PLACES`].

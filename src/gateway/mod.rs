@@ -25,6 +25,7 @@ pub use catalog::{
 };
 pub use coding::{COMPRESS_FROM, Coding, is_tag};
 pub use facets::{Facet, FacetField, Facets};
+pub(crate) use kept::tag_value;
 pub use kept::{ANSWER_BYTES, Answer, AnswerStats, Answers, Key, LARGEST_ANSWER, Question};
 pub use page::{LONGEST_CURSOR, LONGEST_PAGE, PAGE, Page, PageArgs, images, organizations, repositories, tags};
 pub use quota::{ANONYMOUS_PACKS, Quota};

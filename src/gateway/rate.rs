@@ -63,10 +63,7 @@ impl Rates {
     #[must_use]
     pub fn new(clock: SharedClock, requests: u32) -> Self {
         let requests = i64::from(requests.clamp(1, MOST_REQUESTS));
-        let policies = [requests, requests * ANONYMOUS_SHARE].map(|quota| {
-            let policy = format!("\"requests\";q={quota};w={}", WINDOW_MS / 1000);
-            HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("\"requests\""))
-        });
+        let policies = [requests, requests * ANONYMOUS_SHARE].map(policy);
         let full_at = Cache::builder().max_capacity(CLIENTS).build();
         Self { clock, requests, full_at, anonymous: Arc::default(), policies }
     }
@@ -104,6 +101,12 @@ impl Rates {
             }
         }
     }
+}
+
+/// What is told of a rate.
+fn policy(quota: i64) -> HeaderValue {
+    let policy = format!("\"requests\";q={quota};w={}", WINDOW_MS / 1000);
+    HeaderValue::try_from(policy).expect("it has no control characters")
 }
 
 impl Rate {

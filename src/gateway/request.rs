@@ -36,9 +36,9 @@ pub const SEARCH_REVISION: HeaderName = HeaderName::from_static("imagehub-search
 /// The header that demands a revision, or a later one.
 pub const MIN_REVISION: HeaderName = HeaderName::from_static("imagehub-min-revision");
 
-/// What answers differ by that are kept, and by whose page asks.
+/// What kept answers differ by: their form, who asks, and whose page asks.
 pub const VARY_KEPT: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding, Authorization, Origin");
-/// What others differ by.
+/// What other answers differ by.
 pub const VARY_OTHERS: HeaderValue = HeaderValue::from_static("Accept, Authorization, Origin");
 /// How many headers most answers have room for: a map that grows while they are written is filled twice.
 pub const USUAL_HEADERS: usize = 12;

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, LOCATION, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::gateway::{Answer, Coding, REVISION, SEARCH_REVISION, USUAL_HEADERS, VARY_KEPT, is_tag, names_tag};
+use crate::gateway::{
+    Answer, Coding, REVISION, SEARCH_REVISION, USUAL_HEADERS, VARY_KEPT, is_tag, names_tag, tag_value,
+};
 use crate::graph::Revision;
 
 /// What a request says that decides the form of its answer.
@@ -31,10 +33,7 @@ pub(super) fn read(
     told: Told<'_>,
 ) -> Response {
     let (body, coding) = answer.body_in(Coding::accepted(told.headers));
-    let etag = coding.map_or_else(
-        || Some(answer.etag_value.clone()),
-        |coding| HeaderValue::from_str(&coding.tag(&answer.etag)).ok(),
-    );
+    let etag = coding.map_or_else(|| answer.etag_value.clone(), |coding| tag_value(&coding.tag(&answer.etag)));
     let mut response = if has(told.headers, &answer.etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
@@ -52,9 +51,7 @@ pub(super) fn read(
         response
     };
     let headers = response.headers_mut();
-    if let Some(etag) = etag {
-        headers.insert(ETAG, etag);
-    }
+    headers.insert(ETAG, etag);
     let control = if told.signed_in { "private, no-cache" } else { "public, no-cache" };
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(control));
     headers.insert(VARY, VARY_KEPT);
@@ -74,8 +71,8 @@ pub(super) fn written(status: StatusCode, body: Bytes, etag: Option<&str>, revis
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REVISION, revision.0.into());
-    if let Some(etag) = etag.and_then(|etag| HeaderValue::from_str(etag).ok()) {
-        headers.insert(ETAG, etag);
+    if let Some(etag) = etag {
+        headers.insert(ETAG, tag_value(etag));
     }
     response
 }

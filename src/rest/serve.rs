@@ -140,12 +140,12 @@ async fn answer(shared: Arc<Shared>, route: Option<&'static Route>, request: Req
         let (rate, taken) = app.rates.take(caller.as_ref().ok());
         let mut response = match (taken, route, &caller) {
             (Err(too_many), ..) => Problem::too_many(too_many.detail, too_many.wait_seconds).into_response(),
+            // What is kept is answered without room for all that other answers may have to wait for.
             (Ok(()), Some(route), Ok(caller))
                 if let Some(kept) = watch::recalled(&shared, route.endpoint, caller, &request) =>
             {
                 kept
             }
-            // What is kept is answered without room for all that this may have to wait for.
             (Ok(()), ..) => {
                 let asked = Box::pin(asked(&shared, route, caller, request));
                 asked.await.unwrap_or_else(Problem::into_response)
@@ -249,6 +249,7 @@ async fn here(
 
 /// Refuses headers that are longer than the document says.
 pub(super) fn bounded(headers: &HeaderMap) -> Result<(), Problem> {
+    // None is longer, as a rule: then nothing has to be looked up by its name.
     if headers.values().all(|value| value.len() <= LONGEST_HEADER) {
         return Ok(());
     }

@@ -21,8 +21,8 @@ use super::read::{self, Made};
 use super::serve::{self, Call};
 use super::{EVENT_STREAM, Shared, respond};
 use crate::auth::Caller;
-use crate::gateway::{Answer, App, MIN_REVISION, Question, REVISION, VARY_OTHERS, View, accepted};
-use crate::graph::{Revision, Visible};
+use crate::gateway::{Answer, App, Key, MIN_REVISION, Question, REVISION, VARY_OTHERS, View, accepted};
+use crate::graph::Revision;
 use crate::model::ErrorCode;
 
 /// The most answers that go on or wait at a time.
@@ -79,9 +79,8 @@ fn wait(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// What a GET of `uri` asks.
-fn question(uri: &Uri, caller: &Caller, visible: &Visible) -> Question {
-    let path = uri.path_and_query().map_or("", |path| path.as_str());
-    Question::new(&[b"rest", path.as_bytes()], caller, visible)
+fn asked(uri: &Uri) -> [&[u8]; 2] {
+    [b"rest", uri.path_and_query().map_or("", |path| path.as_str()).as_bytes()]
 }
 
 /// The answer to a plain GET that was asked in just these words before, where it still stands: nobody has to read them.
@@ -94,29 +93,36 @@ pub(super) fn recalled(
     let (headers, media) = (request.headers(), endpoint.media());
     let plain = |range: &HeaderValue| range == "*/*" || (range == "application/json" && media == super::JSON);
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    // One look at each: a look by name would hash the name.
     let has_wishes = headers.keys().any(|name| *name == PREFER || *name == MIN_REVISION);
     if !reads || has_wishes || !headers.get_all(ACCEPT).iter().all(plain) || serve::bounded(headers).is_err() {
         return None;
     }
     let App { registry, search, answers, .. } = &shared.app;
     let visible = registry.reader(caller).visible;
-    let answer = answers.recall(&question(request.uri(), caller, &visible), &visible)?;
+    let question = Question::new(&asked(request.uri()), caller, &visible)?;
+    let answer = answers.recall(&question, &visible)?;
     let told = respond::Told { signed_in: caller.is_authenticated(), headers };
     Some(respond::read(&answer, media, visible.revision(), answer.searched(search.as_deref()), told))
 }
 
 /// The answer now: the one that is kept, or one that is made, and kept.
 fn current(call: &Call, view: &View) -> Result<Arc<Answer>, Problem> {
-    let question = question(&call.uri, &call.caller, view.visible());
-    let (key, answers) = (question.key(), &call.shared.app.answers);
+    let (answers, asked) = (&call.shared.app.answers, asked(&call.uri));
+    let key = Key::new(&asked, &call.caller, view.visible());
+    let note = |answer: &Arc<Answer>| {
+        if let Some(question) = Question::new(&asked, &call.caller, view.visible()) {
+            answers.note(question, answer);
+        }
+    };
     if let Some(answer) = answers.get(&key, view.visible()) {
-        answers.note(question, &answer);
+        note(&answer);
         return Ok(answer);
     }
     let Made { body, link } = read::read(call, view)?;
     let answer = Arc::new(Answer::new(&view.reads(), view.visible(), body, link));
     answers.put(key, &answer);
-    answers.note(question, &answer);
+    note(&answer);
     Ok(answer)
 }
 

@@ -81,8 +81,14 @@ impl Respond for Layered {
     async fn respond(self, request: Request) -> Response {
         let Self { context, router } = self;
         let observed = Observed::new(&context, &request);
+        let is_head = *request.method() == Method::HEAD;
         let response = catch(bound_bodies(&context, linger(request), router)).await;
-        observed.answered(bound_answers(&context, response))
+        let mut response = bound_answers(&context, response);
+        if is_head {
+            // The router has emptied its own answers (RFC 9110 section 9.3.2), not those of the layers.
+            *response.body_mut() = Body::empty();
+        }
+        observed.answered(response)
     }
 }
 
@@ -283,4 +289,37 @@ fn with_wait(mut response: Response, error: &Error) -> Response {
 fn plain(error: &Error) -> Response {
     let code = StatusCode::from_u16(error.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     with_wait((code, [(CONTENT_TYPE, "application/json")], error.status_json().to_string()).into_response(), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    async fn panics() -> &'static str {
+        panic!("on purpose")
+    }
+
+    async fn asked(method: Method, path: &str) -> (StatusCode, bool, Bytes) {
+        let router = Router::new().route("/panics", get(panics)).route("/", get(|| async { "here" }));
+        let layered = around(router, GATEWAY, RequestMetrics::default());
+        let request = http::Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let response = layered.respond(request).await;
+        let (status, has_id) = (response.status(), response.headers().contains_key(AUDIT_ID));
+        (status, has_id, response.into_body().collect().await.unwrap().to_bytes())
+    }
+
+    #[tokio::test]
+    async fn each_answer_passes_the_layers_a_panic_and_what_is_nowhere_too() {
+        for (path, status) in [("/", 200), ("/none", 404), ("/panics", 500)] {
+            let (found, has_id, body) = asked(Method::GET, path).await;
+            assert_eq!((found.as_u16(), has_id), (status, true), "{path}");
+            assert_eq!(body.is_empty(), status == 404, "{path}: {body:?}");
+            let (found, has_id, body) = asked(Method::HEAD, path).await;
+            assert_eq!((found.as_u16(), has_id, body.len()), (status, true, 0), "HEAD {path}");
+        }
+        assert_eq!(asked(Method::POST, "/").await.0, StatusCode::METHOD_NOT_ALLOWED);
+    }
 }

@@ -52,6 +52,10 @@ async function open(url, use, expected = []) {
 const says = (page, selector, text) =>
   page.waitForFunction((selector, text) => document.querySelector(selector)?.textContent.includes(text), {}, selector, text);
 
+/// Waits until an element has just this text.
+const is = (page, selector, text) =>
+  page.waitForFunction((selector, text) => document.querySelector(selector)?.textContent === text, {}, selector, text);
+
 /// Clicks what may be made anew at any moment.
 const click = (page, selector) => page.$eval(selector, (element) => element.click());
 
@@ -63,6 +67,12 @@ async function publish(name, image) {
     headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
     body: JSON.stringify(image),
   });
+  assert.ok(response.ok, await response.text());
+}
+
+/// Deletes what has this path.
+async function remove(path) {
+  const response = await fetch(`${server}/api/v1/${path}`, { method: 'DELETE', headers: { authorization: `Bearer ${token}` } });
   assert.ok(response.ok, await response.text());
 }
 
@@ -78,14 +88,14 @@ try {
     await says(page, '#cards li:first-child h2', 'labring/nginx');
     await page.$eval('#text', (text) => (text.value = ''));
     await page.type('#text', 'browser');
-    await says(page, '#total', '0');
+    await is(page, '#total', '0');
     // What is published meanwhile is there by itself, and what it says is text.
     await publish('web/browser:1.0', { description: '<img src=x onerror="throw 1"> for browsers' });
     await says(page, '#cards li:first-child p', '<img src=x');
     await page.waitForSelector('#facets input');
     await click(page, '#facets input');
     await page.waitForFunction(() => document.querySelector('#facets input').checked);
-    await says(page, '#total', '1');
+    await is(page, '#total', '1');
     await click(page, '#cards a');
     await says(page, 'h1', 'web/browser');
   });
@@ -101,6 +111,9 @@ try {
     await says(page, '#changes', '→ newest');
     await publish('web/browser:1.2', {});
     await says(page, '#state', '3 versions');
+    await remove('repositories/web/browser');
+    await is(page, '#state', 'it is gone');
+    await is(page, '#changes', '');
   });
   await open(`${pages}/versions.html?${at}&repository=web/none`, async (page) => {
     await says(page, '#state', 'there is no such repository');
@@ -117,7 +130,7 @@ try {
     await says(page, '.result-window', '"anonymous": true');
   });
   await open(`${server}/docs`, async (page) => {
-    await page.waitForFunction(() => document.body.innerText.includes('listRepositories') || document.body.innerText.includes('Repositories'));
+    await page.waitForFunction(() => document.body.innerText.includes('/api/v1/repositories/{org}/{repo}'));
   });
 } finally {
   await browser.close();

@@ -12,11 +12,11 @@ use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::STREAM_BYTES;
-use super::documents::{Document, TEXT_WEIGHT};
+use super::documents::Document;
 use super::params::Params;
 use super::respond;
 use crate::auth::Caller;
-use crate::gateway::{Answer, Question};
+use crate::gateway::{Answer, Key, Question};
 use crate::graph::{Revision, Visible};
 use crate::graphql::error::{complete, server_error};
 use crate::graphql::view::View;
@@ -28,6 +28,8 @@ use crate::registry::Reader;
 const TOLD_ERRORS: usize = 100;
 /// About what a subscription takes in memory beside its document and its variables, in bytes.
 const STREAM_BASE: usize = 8 * 1024;
+/// How much more a document takes when it is parsed than as a text.
+const TEXT_WEIGHT: usize = 64;
 /// About what a value of a variable takes beside its text, in bytes.
 const VALUE_WEIGHT: usize = 128;
 
@@ -112,7 +114,7 @@ pub(super) async fn execute(shared: &Arc<Shared>, asked: &Asked, view: View) -> 
     // The operation's name, and whether there is one.
     let named = [operation.unwrap_or_default().as_bytes(), &[u8::from(operation.is_some())]];
     let parts = [b"graphql", document.text.as_bytes(), named[0], named[1], &variables];
-    let key = Question::new(&parts, &asked.caller, view.visible()).key();
+    let key = Key::new(&parts, &asked.caller, view.visible());
     if let Some(answer) = shared.app.answers.get(&key, view.visible()) {
         return kept(shared, answer, view.visible(), view.caller());
     }
@@ -217,6 +219,7 @@ fn prepare(shared: &Arc<Shared>, text: &Arc<str>, asked: &Asked, view: View) -> 
     let weight = STREAM_BASE + text.len() * TEXT_WEIGHT + weight(&variables);
     let variables = Variables::from_json(variables);
     limits.check(&document, &variables)?;
+    shared.transport.documents.remember(text, &document);
     let operation = operation(&document, asked.params.operation_name.as_deref())?;
     let sort = operation.ty;
     check_variables(operation, &asked.params)?;

@@ -19,7 +19,7 @@ const FILES: [(&str, &str, &[u8]); 5] = [
 ];
 /// What the page may do: nothing that isn't this server's own. `GraphiQL` sets styles of elements.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; \
-                      img-src 'self' data:; font-src 'self' data:; base-uri 'none'; form-action 'none'; \
+                      img-src 'self' data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
 pub(super) fn page() -> Response {

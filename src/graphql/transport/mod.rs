@@ -136,6 +136,7 @@ fn preflight(shared: &Shared, headers: &HeaderMap) -> Response {
 /// Counts a request, and answers it.
 async fn operate(shared: &Arc<Shared>, request: Request<Body>) -> Response {
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
+    // A future is moved before it is waited for: what is needed for a part of the way is apart.
     let caller = Box::pin(caller(shared, peer.as_deref(), request.headers())).await;
     let (rate, taken) = shared.app.rates.take(caller.as_ref().ok());
     let mut response = match taken {
@@ -185,7 +186,8 @@ async fn counted(shared: &Arc<Shared>, caller: Result<Caller, Error>, request: R
     let words = if posted { [b"graphql body".as_slice(), &sent] } else { [b"graphql line".as_slice(), line] };
     let words = gateway::Question::new(&words, &caller, &reader.visible);
     if media != Media::EventStream
-        && let Some(outcome) = execute::recall(shared, &words, &reader.visible, &caller)
+        && let Some(words) = &words
+        && let Some(outcome) = execute::recall(shared, words, &reader.visible, &caller)
     {
         return respond::outcome(outcome, media, &parts.method, headers);
     }
@@ -212,7 +214,7 @@ async fn counted(shared: &Arc<Shared>, caller: Result<Caller, Error>, request: R
     } else {
         Box::pin(execute::execute(shared, &asked, view)).await
     };
-    if let Outcome::Kept { answer, .. } = &outcome {
+    if let (Outcome::Kept { answer, .. }, Some(words)) = (&outcome, words) {
         shared.app.answers.note(words, answer);
     }
     respond::outcome(outcome, media, &parts.method, headers)
@@ -243,6 +245,7 @@ async fn in_turn(
 
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE) else { return false };
+    // What nearly all send need not be parsed.
     if value == "application/json" {
         return true;
     }

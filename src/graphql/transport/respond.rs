@@ -11,7 +11,9 @@ use serde::Serialize;
 use super::execute::{Done, Outcome};
 use super::negotiate::Media;
 use crate::error::Error;
-use crate::gateway::{Answer, Coding, REVISION, SEARCH_REVISION, TooMany, USUAL_HEADERS, VARY_KEPT, is_tag, names_tag};
+use crate::gateway::{
+    Answer, Coding, REVISION, SEARCH_REVISION, TooMany, USUAL_HEADERS, VARY_KEPT, is_tag, names_tag, tag_value,
+};
 use crate::graph::Revision;
 use crate::graphql::error::server_error;
 use crate::model::{ErrorCode, faults};
@@ -172,9 +174,7 @@ fn kept(
     headers.insert(REVISION, revision_value(revision));
     if let Some(etag) = etag {
         let etag = coding.map_or_else(|| etag.clone(), |coding| coding.tag(&etag));
-        if let Ok(etag) = HeaderValue::from_str(&etag) {
-            headers.insert(ETAG, etag);
-        }
+        headers.insert(ETAG, tag_value(&etag));
         let control = if signed_in { "private, no-cache" } else { "public, no-cache" };
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(control));
         headers.insert(VARY, VARY_KEPT);

@@ -22,8 +22,19 @@ async fn whoever_has_an_answer_gets_304_until_it_is_another() {
     assert_ne!(other.etag(), first.etag());
     assert_eq!(first.header("cache-control"), "public, no-cache");
     assert_eq!(door.get_as(&root, IMAGE).await.header("cache-control"), "private, no-cache");
-    let vary: Vec<_> = first.headers.get_all("vary").iter().map(|value| value.to_str().unwrap()).collect();
-    assert_eq!(vary.join(", "), "Accept, Accept-Encoding, Authorization, Origin");
+    // One that is made, one that is kept, a refusal, and a write.
+    let kept = door.get(IMAGE).await;
+    let none = door.get("/images/acme/none/1").await;
+    let written = door.write(&root, Method::PATCH, IMAGE, &json!({ "icon": "j" })).await;
+    for (answer, varies) in [
+        (&first, "Accept, Accept-Encoding, Authorization, Origin"),
+        (&kept, "Accept, Accept-Encoding, Authorization, Origin"),
+        (&none, "Accept, Authorization, Origin"),
+        (&written, "Origin"),
+    ] {
+        let vary: Vec<_> = answer.headers.get_all("vary").iter().collect();
+        assert_eq!(vary, [varies], "{}", answer.status);
+    }
 }
 
 #[tokio::test]
